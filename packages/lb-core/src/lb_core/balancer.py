@@ -1,0 +1,354 @@
+"""The balancer: everything put together, and the one place where a configuration becomes routes.
+
+A configuration is built completely before anything is swapped, so a bad one changes nothing. What is the same before and
+after keeps its objects: a pool and a backend by name and address (state, counters and open connections with them), a route when
+nothing in its configuration changed (its plugins' state with it). Exchanges under way end on the route they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+from lb_core import dsl
+from lb_core.backend import NO_LIMIT, Backend
+from lb_core.config import (
+    BackendConfig,
+    Config,
+    ListenerConfig,
+    PoolConfig,
+    RouteConfig,
+    build,
+    build_strategy,
+    load_config,
+    plugins_section,
+    read,
+)
+from lb_core.defaults.access_log import AccessLog
+from lb_core.engine.asgi import AsgiBridge
+from lb_core.engine.engine import Engine
+from lb_core.errors import ConfigError, LbError, PluginError
+from lb_core.events import Event
+from lb_core.explain import Explanation, explain
+from lb_core.health import HealthChecker, HealthResult
+from lb_core.plugins import Plugins
+from lb_core.pool import Pool
+from lb_core.route import Route
+from lb_core.table import Table
+
+UNMATCHED = "_unmatched"
+"""The route that accounts for requests no route takes."""
+
+Source = Callable[[], Config]
+
+
+class LoadBalancer:
+    """Backends by host and path, behind an ASGI application or listeners of its own.
+
+        balancer = LoadBalancer()
+        with balancer.route_domain("example.com") as route:
+            route.container("web1", "web1:8080")
+            route.container("web2", "web2:8080")
+
+        app = Starlette(routes=[Mount("/", app=balancer)], lifespan=balancer.lifespan)
+
+    `balancer.run(port=8080)` serves it without anybody's help. Raises ConfigError and PluginError.
+    """
+
+    def __init__(self, config: Config | None = None, *, plugins: Plugins | None = None) -> None:
+        self.plugins = plugins or Plugins.discover()
+        self.pools: dict[str, Pool] = {}
+        self.routes: dict[str, Route] = {}
+        self.tree = dsl.Tree()
+        self._written = False
+        self._source: Source | None = None
+        self._access_log: AccessLog | None = None
+        self._checks: dict[str, asyncio.Task[None]] = {}
+        self._check_configs: dict[str, PoolConfig] = {}
+        self._logging: asyncio.Task[None] | None = None
+        self._running = False
+        self.config = config or Config()
+        self.engine = Engine(Table(()), self._unmatched())
+        self._bridge = AsgiBridge(self, ListenerConfig(name="embedded", address=":80"))
+        if config is not None:
+            self.apply(config)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        environ: Mapping[str, str] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        plugins: Plugins | None = None,
+    ) -> LoadBalancer:
+        """A balancer from a YAML, TOML or Python file, which `reload` reads again; raises ConfigError."""
+        document = read(path, environ, overrides)
+        if plugins is None:
+            wanted = plugins_section(document)
+            plugins = Plugins.discover(require=wanted.require, disable=wanted.disable)
+        balancer = cls(plugins=plugins)
+        balancer._source = lambda: load_config(path, balancer.plugins, environ, overrides)
+        balancer.apply(build(document, plugins))
+        return balancer
+
+    @property
+    def table(self) -> Table:
+        """Which host and path belongs to which route."""
+        return self.engine.table
+
+    def route_domain(self, host: str) -> dsl.RouteBuilder:
+        """Describe a route in Python: `with balancer.route_domain("example.com") as route: …`."""
+        self._written = True
+        return self.tree.route_domain(host)
+
+    def pool(self, name: str) -> dsl.RouteBuilder:
+        """Describe a pool without a host, for a rule's `use`."""
+        self._written = True
+        return self.tree.pool(name)
+
+    def defaults(self, **sections: Any) -> None:
+        """What every route inherits, by section."""
+        self._written = True
+        self.tree.defaults(**sections)
+
+    def listener(self, name: str, address: str, **options: Any) -> None:
+        """An address to listen on, when the balancer serves by itself."""
+        self._written = True
+        self.tree.listener(name, address, **options)
+
+    def set(self, key: str, value: Any) -> None:
+        """A key at the top of the file: `balancer.set("trusted_proxies", ["10.0.0.0/8"])`."""
+        self._written = True
+        self.tree.set(key, value)
+
+    def apply(self, config: Config | None = None) -> None:
+        """Take a new configuration, or what has been described in Python: build everything, then swap.
+
+        Raises ConfigError or PluginError, and then nothing has changed.
+        """
+        if config is None:
+            config = build(self.tree.document(), self.plugins)
+            self._written = False
+        old_log = self._access_log
+        access_log = self._make_access_log(config)
+        pools = {pool.name: self._make_pool(pool) for pool in config.pools}
+        routes = {each.name: self._make_route(each, pools[each.pool], access_log) for each in config.routes}
+        unmatched = self._unmatched(access_log)
+        table = Table(routes.values())
+
+        self._access_log = access_log
+        gone = self._swap_pools(config, pools)
+        for name, route in routes.items():
+            if name in self.routes:
+                route.requests = self.routes[name].requests
+        unmatched.requests = self.engine.unmatched.requests
+        self.config, self.pools, self.routes = config, pools, routes
+        engine = self.engine
+        engine.unmatched = unmatched
+        engine.no_route_status = config.no_route_status
+        engine.trusted_proxies = config.trusted_proxies
+        engine.backends = tuple(backend for pool in pools.values() for backend in pool.backends)
+        engine.table = table
+        engine.forget(gone)
+        if self._running:
+            self._start_checks()
+            if access_log is not old_log:
+                self._start_log()
+
+    def reload(self) -> bool:
+        """Read the source again; a configuration that cannot be used is refused, and the old one goes on."""
+        if self._source is None:
+            self.notify(Event("config_refused", "this balancer was not made from a file: there is nothing to read again"))
+            return False
+        try:
+            self.apply(self._source())
+        except LbError as error:
+            details = {"problems": [str(p) for p in error.problems]} if isinstance(error, ConfigError) else {}
+            self.notify(Event("config_refused", f"{error}\nthe previous configuration goes on", details=details))
+            return False
+        self.notify(Event("config_loaded", f"{len(self.routes)} routes, {len(self.engine.backends)} backends"))
+        return True
+
+    def notify(self, event: Event) -> None:
+        """Tell every plugin what has happened."""
+        if event.kind == "reopen_logs" and self._access_log is not None:
+            self._access_log.reopen()
+        self.plugins.notify(event)
+
+    def explain(
+        self, method: str, url: str, *, client: str = "127.0.0.1", headers: Mapping[str, str] | None = None
+    ) -> Explanation:
+        """Which route a request would take and who would serve it, without sending anything."""
+        self._settle()
+        return explain(self.table, method, url, client=client, headers=headers)
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Everything that runs beside the requests: the clock, health checks, plugins. Fits `Starlette(lifespan=…)`."""
+        del app
+        self._settle()
+        if self._running:
+            raise LbError("this balancer is running already: one lifespan at a time")
+        async with AsyncExitStack() as stack:
+            self.engine.start()
+            stack.callback(self.engine.stop)
+            stack.push_async_callback(self._stop_log)
+            self._start_log()
+            for name, context in self.plugins.lifespans(self):
+                try:
+                    await stack.enter_async_context(context)
+                except Exception as error:
+                    raise PluginError(f"plugin {name!r} failed to start: {error}") from error
+            stack.push_async_callback(self._stop_checks)
+            self._running = True
+            self._start_checks()
+            yield
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """The balancer as an ASGI application."""
+        self._settle()
+        await self._bridge(scope, receive, send)
+
+    def run(self, *, host: str = "", port: int | None = None) -> int:
+        """Serve on listeners of our own until a signal comes; `port` replaces the configured listeners."""
+        from lb_core.server import run
+
+        self._settle()
+        if port is not None:
+            listener = ListenerConfig(name="web", address=f"{host}:{port}")
+            self.apply(self.config.model_copy(update={"listeners": (listener,)}))
+        return run(self)
+
+    # building
+
+    def _settle(self) -> None:
+        if self._written:
+            self.apply()
+
+    def _make_pool(self, config: PoolConfig) -> Pool:
+        return self.pools.get(config.name) or Pool(config.name, (), notify=self.notify)
+
+    def _make_route(self, config: RouteConfig, pool: Pool, access_log: AccessLog | None) -> Route:
+        old = self.routes.get(config.name)
+        if old is not None and old.config == config and old.pool is pool and access_log is self._access_log:
+            return old
+        route = Route(config, pool)
+        choice = config.strategy
+        features: list[tuple[str, object]] = []
+        try:
+            strategy = build_strategy(choice, self.plugins)
+            for feature in config.features:
+                built = self.plugins.features[feature.name].build(route, feature.settings)
+                if built is not None:
+                    features.append((feature.name, built))
+            if access_log is not None:
+                features.append(("access_log", access_log))
+            route.attach(self.plugins.traffic_manager(strategy, features, choice.name))
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(f"route {config.name!r}: cannot build {choice.name!r} or a feature: {error!r}") from error
+        return route
+
+    def _unmatched(self, access_log: AccessLog | None = None) -> Route:
+        route = Route(RouteConfig(name=UNMATCHED, host="*", pool=UNMATCHED), Pool(UNMATCHED, ()))
+        strategy = self.plugins.strategies["least_connections"].build()
+        features = [("access_log", access_log)] if access_log is not None else []
+        route.attach(self.plugins.traffic_manager(strategy, features, "none"))
+        route.before_request = None  # nobody's request: there is nothing to decide
+        route.plugins = ()
+        return route
+
+    def _make_access_log(self, config: Config) -> AccessLog | None:
+        if config.access_log.format == "off":
+            return None
+        if self._access_log is not None and self.config.access_log == config.access_log:
+            return self._access_log
+        return AccessLog(config.access_log.format, config.access_log.file)
+
+    def _swap_pools(self, config: Config, pools: Mapping[str, Pool]) -> list[Backend]:
+        """Give each pool its backends; returns those that are served no more."""
+        before = {backend for pool in self.pools.values() for backend in pool.backends}
+        for each in config.pools:
+            pool = pools[each.name]
+            known = {(backend.name, backend.host, backend.port): backend for backend in pool.backends}
+            checked = each.health_check is not None
+            pool.replace([_update(known, each.name, wanted, checked) for wanted in each.backends])
+        after = {backend for pool in pools.values() for backend in pool.backends}
+        return list(before - after)
+
+    # beside the requests
+
+    def _start_checks(self) -> None:
+        """One checker a pool, restarted where its settings changed."""
+        wanted = {pool.name: pool for pool in self.config.pools if pool.health_check is not None}
+        for name in list(self._checks):
+            old, new = self._check_configs[name], wanted.get(name)
+            if new is None or (old.health_check, old.host) != (new.health_check, new.host):
+                self._checks.pop(name).cancel()
+        for name, config in wanted.items():
+            self._check_configs[name] = config
+            if name not in self._checks and config.health_check is not None:
+                checker = HealthChecker(self.pools[name], config.health_check, host=config.host, report=self._report(name))
+                self._checks[name] = asyncio.get_running_loop().create_task(checker.run())
+
+    def _report(self, pool: str) -> Callable[[Backend, HealthResult], None]:
+        def report(backend: Backend, result: HealthResult) -> None:
+            for route in self.routes.values():
+                if route.pool.name == pool and route.on_health_result is not None:
+                    route.on_health_result(backend, result)
+
+        return report
+
+    async def _stop_checks(self) -> None:
+        self._running = False
+        tasks = list(self._checks.values())
+        self._checks.clear()
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def _start_log(self) -> None:
+        """Let the access log write; an old one writes what it has and ends."""
+        if self._logging is not None:
+            self._logging.cancel()
+        log = self._access_log
+        self._logging = asyncio.get_running_loop().create_task(_keep_writing(log)) if log is not None else None
+
+    async def _stop_log(self) -> None:
+        if self._logging is not None:
+            self._logging.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._logging
+            self._logging = None
+
+
+async def _keep_writing(log: AccessLog) -> None:
+    async with log.lifespan():
+        await asyncio.Event().wait()
+
+
+def _update(
+    known: Mapping[tuple[str, str, int], Backend], pool: str, wanted: BackendConfig, checked: bool
+) -> Backend:
+    """The backend of that name and address, with what may change at run time brought up to date."""
+    backend = known.get((wanted.name, wanted.host, wanted.port))
+    if backend is None:
+        backend = Backend(wanted.name, wanted.host, wanted.port, id=f"{pool}/{wanted.name}")
+        backend.health = "starting" if checked else "up"
+    elif not checked:
+        backend.health = "up"
+    backend.weight = wanted.weight
+    backend.max_connections = wanted.max_connections or NO_LIMIT
+    backend.backup = wanted.backup
+    backend.zone = wanted.zone
+    backend.labels = dict(wanted.labels)
+    return backend
+
+

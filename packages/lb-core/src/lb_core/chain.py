@@ -1,0 +1,110 @@
+"""Hook calls without pluggy's per-call cost, for the path every request takes.
+
+A chain is compiled once, when a route is built, from the implementations that pluggy has already collected, checked
+and put in order. It calls the same functions in the same order and stops where pluggy would stop. Where pluggy would
+do more than that (wrappers, tracing), the chain is pluggy's own caller, so those rules stand in one place only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pluggy import HookCaller, HookImpl
+
+Call = Callable[..., Any]
+Guard = Callable[["HookImpl", Call], Call]
+
+
+def compile_chain(caller: HookCaller, *, guard: Guard | None = None, traced: bool = False) -> Call | None:
+    """Return a function that does what `caller` does, taking the hook's arguments by position.
+
+    None where nothing implements the hook, so that the engine can skip the call altogether. `guard(impl, call)` wraps
+    each implementation (to contain what a plugin raises). With an implementation that is a coroutine function the
+    chain is a coroutine function too; `is_async` tells.
+    """
+    impls = caller.get_hookimpls()
+    if not impls:
+        return None
+    if caller.spec is None:
+        raise LookupError(f"hook {caller.name!r} has no specification")
+    argnames = caller.spec.argnames
+    if traced or any(impl.wrapper or impl.hookwrapper for impl in impls):
+        # What an inner implementation raises passes through the wrappers, so one guard stands around them all.
+        whole = _through_pluggy(caller, argnames)
+        return guard(impls[-1], whole) if guard else whole
+    functions = []
+    for impl in reversed(impls):
+        call = _positional(impl, argnames)
+        functions.append(guard(impl, call) if guard else call)
+    if not caller.spec.opts["firstresult"]:
+        return _every(functions)
+    if any(iscoroutinefunction(impl.function) for impl in impls):
+        return _first_awaited(functions)
+    return _first_result(functions)
+
+
+def is_async(chain: Call | None) -> bool:
+    """Whether the chain must be awaited."""
+    return chain is not None and iscoroutinefunction(chain)
+
+
+def _through_pluggy(caller: HookCaller, argnames: tuple[str, ...]) -> Call:
+    return lambda *args: caller(**dict(zip(argnames, args, strict=True)))
+
+
+def _first_result(functions: list[Call]) -> Call:
+    if len(functions) == 1:
+        return functions[0]
+
+    def call(*args: object) -> object:
+        for function in functions:
+            result = function(*args)
+            if result is not None:
+                return result
+        return None
+
+    return call
+
+
+def _first_awaited(functions: list[Call]) -> Call:
+    async def call(*args: object) -> object:
+        for function in functions:
+            result = function(*args)
+            if hasattr(result, "__await__"):
+                result = await result
+            if result is not None:
+                return result
+        return None
+
+    return call
+
+
+def _every(functions: list[Call]) -> Call:
+    if len(functions) == 1:
+        return functions[0]
+
+    def call(*args: object) -> None:
+        for function in functions:
+            function(*args)
+
+    return call
+
+
+def _positional(impl: HookImpl, argnames: tuple[str, ...]) -> Call:
+    """Adapt an implementation that takes only some of the hook's arguments, or in another order."""
+    function = impl.function
+    if tuple(impl.argnames) == tuple(argnames):
+        return function
+    wanted = [argnames.index(name) for name in impl.argnames]
+    match wanted:
+        case []:
+            return lambda *_: function()
+        case [only]:
+            return lambda *args: function(args[only])
+        case _:
+            pick = itemgetter(*wanted)
+            return lambda *args: function(*pick(args))

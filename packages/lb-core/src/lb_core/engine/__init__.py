@@ -1,0 +1,1 @@
+"""The two sides of a connection, and what happens between them."""

@@ -1,0 +1,279 @@
+"""The balancer inside somebody's ASGI application.
+
+The same Downstream that serves a socket is given a transport that is none: what the ASGI server has read is written down as
+HTTP/1.1 again and fed to it, and what it writes is read as a response and sent as ASGI messages. So there is one
+implementation of framing, limits, retries and hooks, and a request that reaches us through another server passes the same checks.
+
+Back-pressure holds both ways: `receive` is awaited only while Downstream reads, and Downstream is told to pause while `send` has
+not taken what was written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import httptools
+
+from lb_core.engine.downstream import Downstream
+from lb_core.engine.flow import HIGH_WATER
+
+if TYPE_CHECKING:
+    from lb_core.config import ListenerConfig
+
+log = logging.getLogger("lb.engine")
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_DROPPED = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer", b"host"))
+
+
+class ServerState:
+    """uvicorn's, as far as Downstream uses it."""
+
+    def __init__(self) -> None:
+        self.connections: set[Downstream] = set()
+
+
+class EmbeddedSettings:
+    """What Downstream reads from uvicorn's config."""
+
+    def __init__(self, app: Any, listener: ListenerConfig) -> None:
+        self.app = app
+        self.listener = listener
+
+
+class AsgiBridge:
+    """The ASGI callable of one balancer."""
+
+    def __init__(self, app: Any, listener: ListenerConfig) -> None:
+        self._settings = EmbeddedSettings(app, listener)
+        self._state = ServerState()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope: http, or the lifespan of a balancer that is the whole application."""
+        if scope["type"] == "http":
+            await _Exchanged(self._settings, self._state, scope, receive, send).run()
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1011, "reason": "WebSocket is not proxied when embedded"})
+        else:
+            raise ValueError(f"ASGI scope {scope['type']!r} is none of http, websocket, lifespan")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self._app.lifespan(self._app):
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Exchanged(asyncio.Transport):
+    """One request as a connection of its own: the transport Downstream writes to, and the response it is read as."""
+
+    def __init__(self, settings: EmbeddedSettings, state: ServerState, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__()
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._reading = asyncio.Event()
+        self._reading.set()
+        self._written = asyncio.Event()
+        self._out: list[dict[str, Any]] = []
+        self._size = 0
+        self._paused = False
+        self._closing = False
+        self._broken = False
+        self._status = 0
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._ended = False
+        self._downstream = Downstream(settings, state)
+        self._parser = httptools.HttpResponseParser(self)
+        self._is_head = scope["method"] == "HEAD"
+
+    async def run(self) -> None:
+        """Feed the request, send the response; returns when the response is complete or cut."""
+        self._downstream.connection_made(self)
+        feeding = asyncio.ensure_future(self._feed())
+        try:
+            await self._drain()
+        finally:
+            feeding.cancel()
+            self._closing = True
+            self._downstream.connection_lost(None)
+        if self._broken:
+            raise ConnectionResetError("the backend's response was cut short")
+
+    async def _feed(self) -> None:
+        """Hand the request to Downstream, as far as it reads."""
+        try:
+            message = await self._receive()
+            head, chunked = _request_head(self._scope, message)
+            self._downstream.data_received(head + _piece(message, chunked))
+            while message.get("more_body"):
+                await self._reading.wait()
+                message = await self._receive()
+                data = _piece(message, chunked)
+                if data and not self._closing:
+                    self._downstream.data_received(data)
+            while message["type"] != "http.disconnect":
+                message = await self._receive()
+            self._leave()
+        except Exception:
+            log.exception("the embedded request could not be read")
+            self.abort()
+
+    def _leave(self) -> None:
+        """The client has gone."""
+        self._closing = True
+        self._written.set()
+
+    async def _drain(self) -> None:
+        """Send what Downstream has written, until the response has ended."""
+        while not (self._ended and not self._out):
+            await self._written.wait()
+            self._written.clear()
+            messages, self._out, self._size = self._out, [], 0
+            for message in messages:
+                await self._send(message)
+            if self._paused and self._size <= HIGH_WATER:
+                self._paused = False
+                self._downstream.resume_writing()
+            if self._closing and not self._out:
+                return
+
+    def _queue(self, message: dict[str, Any]) -> None:
+        self._out.append(message)
+        self._size += len(message.get("body", b""))
+        self._written.set()
+
+    # what Downstream calls
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._closing:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError:
+            self.abort()
+            return
+        if self._size > HIGH_WATER and not self._paused:
+            self._paused = True
+            self._downstream.pause_writing()
+
+    def close(self) -> None:
+        self._closing = True
+        if not self._ended and self._status:
+            self._ended = True
+            self._queue({"type": "http.response.body", "body": b"", "more_body": False})
+        self._written.set()
+
+    def abort(self) -> None:
+        self._broken = not self._ended
+        self._closing = True
+        self._written.set()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self._reading.clear()
+
+    def resume_reading(self) -> None:
+        self._reading.set()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peername":
+            return tuple(self._scope["client"]) if self._scope.get("client") else default
+        if name == "sslcontext":
+            return True if self._scope.get("scheme") == "https" else default
+        if name == "sockname":
+            return tuple(self._scope["server"]) if self._scope.get("server") else default
+        return default
+
+    # what the response parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._started:
+            self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._fields = []
+            return
+        self._status = status
+        fields = [field for field in self._fields if field[0] not in (b"connection", b"keep-alive", b"transfer-encoding")]
+        self._queue({"type": "http.response.start", "status": status, "headers": fields})
+        if self._is_head:
+            self._finish()
+
+    @property
+    def _started(self) -> bool:
+        return bool(self._status)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._ended:
+            self._queue({"type": "http.response.body", "body": body, "more_body": True})
+
+    def on_message_complete(self) -> None:
+        if self._status:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._queue({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _request_head(scope: Scope, first: dict[str, Any]) -> tuple[bytes, bool]:
+    """The request as HTTP/1.1, and whether its body is sent in chunks; `first` is its first ASGI message."""
+    headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
+    target = scope.get("raw_path") or scope["path"].encode("ascii", "ignore")
+    root = scope.get("root_path", "").encode("latin-1")
+    if root and target.startswith(root):
+        target = target[len(root) :] or b"/"
+    if scope.get("query_string"):
+        target += b"?" + scope["query_string"]
+    has_body = bool(first.get("body") or first.get("more_body"))
+    chunked = has_body and b"content-length" not in dict(headers)
+    lines = [b"%b %b HTTP/1.1" % (scope["method"].encode("latin-1"), target)]
+    host = [value for name, value in headers if name == b"host"] or [_server(scope)]
+    lines += [b"Host: %b" % value for value in host]
+    lines += [b"%b: %b" % field for field in headers if field[0] not in _DROPPED]
+    lines += [b"Transfer-Encoding: chunked"] if chunked else []
+    lines += [b"Connection: close"]
+    return b"\r\n".join(lines) + b"\r\n\r\n", chunked
+
+
+def _server(scope: Scope) -> bytes:
+    host, port = scope.get("server") or ("", None)
+    return f"{host}:{port}".encode() if port else str(host).encode()
+
+
+def _piece(message: dict[str, Any], chunked: bool) -> bytes:
+    """A message's part of the body, as it goes into the connection."""
+    body: bytes = message.get("body", b"")
+    if not chunked or message["type"] != "http.request":
+        return body
+    data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return data if message.get("more_body") else data + b"0\r\n\r\n"

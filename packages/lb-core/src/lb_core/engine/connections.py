@@ -1,0 +1,55 @@
+"""Open connections to a backend that wait for a request: the freshest first, none older than four seconds.
+
+The freshest, because a backend closes idle connections by age, and a request sent into one that is just being closed is lost
+unless it may be repeated. Four seconds, because the shortest keep-alive in wide use is five (Node.js, uvicorn, Apache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lb_core.backend import Backend
+    from lb_core.engine.upstream import Upstream
+
+IDLE_LIMIT = 4.0
+MAX_IDLE = 1024
+
+
+def take(backend: Backend, now: float) -> Upstream | None:
+    """The freshest idle connection, or None."""
+    idle = backend.idle
+    while idle:
+        connection: Upstream = idle.popitem()[0]  # type: ignore[assignment]  # the engine alone fills `idle`
+        if connection.idle_since + IDLE_LIMIT > now and not connection.transport.is_closing():
+            return connection
+        connection.transport.close()
+    return None
+
+
+def give(backend: Backend, connection: Upstream, now: float) -> None:
+    """Keep a connection whose exchange has ended cleanly."""
+    if len(backend.idle) < MAX_IDLE:
+        connection.idle_since = now
+        backend.idle[connection] = None
+    else:
+        connection.transport.close()
+
+
+def prune(backends: Iterable[Backend], now: float) -> None:
+    """Close what has been idle too long; the oldest stand first."""
+    for backend in backends:
+        while backend.idle:
+            oldest: Upstream = next(iter(backend.idle))  # type: ignore[assignment]
+            if oldest.idle_since + IDLE_LIMIT > now:
+                break
+            del backend.idle[oldest]
+            oldest.transport.close()
+
+
+def drop(backend: Backend) -> None:
+    """Close all of them: the backend has left."""
+    while backend.idle:
+        connection: Upstream = backend.idle.popitem()[0]  # type: ignore[assignment]
+        connection.transport.close()

@@ -1,0 +1,429 @@
+"""The client's side of a connection: uvicorn's `http=` class.
+
+    HEAD      waiting for a request head, or in the midst of one
+    LENGTH    reading a body by Content-Length
+    CHUNKED   reading a chunked body
+    WAITING   the request is complete; its answer is under way; further requests wait in `buffer` (pipelining)
+    TUNNEL    bytes both ways, after a 101
+    LINGER    the last answer is written; what the client still sends is discarded, so that a reset does not destroy
+              the answer before it is read (RFC 9112 section 9.6)
+    GONE      closed
+
+Of the answers of one connection only one is ever under way, in the order of the requests. After anything that casts doubt on where
+the next request begins, the connection is closed instead of kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from lb_core.engine.chunks import ChunkError, ChunkScanner
+from lb_core.engine.deadlines import NEVER
+from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader
+from lb_core.engine.forwarding import Forwarding
+from lb_core.engine.heads import RequestHead, read_request
+from lb_core.engine.origin import Origin
+from lb_core.errors import RequestError
+
+if TYPE_CHECKING:
+    from lb_core.engine.engine import Engine
+    from lb_core.exchange import Response
+
+HEAD, LENGTH, CHUNKED, WAITING, TUNNEL, LINGER, GONE = range(7)
+
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 1024 * 1024
+FIRST_REQUEST_GRACE = 0.2
+MAX_EMPTY_LINES = 4
+
+_NO_REQUEST = RequestHead(b"", b"", None, b"", None, 0)
+
+
+class Downstream(Reader):
+    """One connection from a client."""
+
+    __slots__ = (
+        "buffer",
+        "close",
+        "deadline",
+        "engine",
+        "exchange",
+        "left",
+        "limits",
+        "listener",
+        "origin",
+        "peer",
+        "plain",
+        "port",
+        "scanner",
+        "scheme",
+        "served",
+        "server_state",
+        "stalled",
+        "state",
+        "timeouts",
+    )
+
+    def __init__(self, config: Any, server_state: Any, app_state: Any = None, _loop: Any = None) -> None:
+        del app_state, _loop
+        self.held = 0
+        self.engine: Engine = config.app.engine
+        self.listener = config.listener
+        self.timeouts = config.listener.timeouts
+        self.limits = config.listener.limits
+        self.server_state = server_state
+        self.buffer = b""
+        self.state = HEAD
+        self.exchange: Forwarding | None = None
+        self.scanner: ChunkScanner | None = None
+        self.left = 0
+        self.served = 0
+        self.close = False
+        self.plain = False
+        self.stalled = False
+        self.deadline = NEVER
+
+    # connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        peername = transport.get_extra_info("peername")
+        self.peer = peername[0] if isinstance(peername, tuple) else ""
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        sockname = transport.get_extra_info("sockname")
+        self.port = sockname[1] if isinstance(sockname, tuple) else self.listener.port
+        self.origin = Origin(self.peer, self.scheme, self.port, self.engine.trusted_proxies)
+        self.server_state.connections.add(self)
+        deadlines = self.engine.deadlines
+        deadlines.connections.add(self)
+        self.deadline = deadlines.clock() + (self.timeouts.header or NEVER)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.state = GONE
+        self.server_state.connections.discard(self)
+        self.engine.deadlines.connections.discard(self)
+        if self.exchange is not None:
+            self.exchange.abandoned()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def shutdown(self) -> None:
+        """uvicorn is stopping: close when idle; let an exchange end, with `Connection: close` on its answer."""
+        self.close = True
+        self.plain = False
+        if self.state == HEAD and not self.buffer:
+            if self.served:
+                self.transport.close()
+            else:
+                # accepted a moment ago: its first request may be on the way
+                asyncio.get_running_loop().call_later(FIRST_REQUEST_GRACE, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.state == HEAD and not self.buffer:
+            self.transport.close()
+
+    # request
+
+    @property
+    def request_complete(self) -> bool:
+        """Whether the request under way has been read to its end."""
+        return self.state >= WAITING
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        if state == HEAD:
+            if self.buffer:
+                data = self.buffer + data
+                self.buffer = b""
+            self._read_head(data)
+        elif state == LENGTH or state == CHUNKED:
+            self._read_body(data)
+        elif state == WAITING:
+            self.buffer += data
+            if len(self.buffer) > HIGH_WATER:
+                self.hold(PIPELINED)
+        elif state == TUNNEL:
+            self._pass_to_tunnel(data)
+        elif state == LINGER:
+            self.left -= len(data)
+            if self.left < 0:
+                self.transport.abort()
+
+    def _read_head(self, data: bytes) -> None:
+        if data[0] <= 32:
+            data = self._skip_empty_lines(data)
+            if not data:
+                return
+        # a request without a body usually ends the data: then there is nothing to search
+        blank = len(data) - 4 if data[-4:] == b"\r\n\r\n" else data.find(b"\r\n\r\n")
+        limits = self.limits
+        try:
+            if blank < 0:
+                self._check_partial(data)
+                self.buffer = data
+                return
+            if blank > limits.target:
+                blank = data.index(b"\r\n\r\n")
+                self._check_lengths(data, blank)
+            request = read_request(data, blank, limits.fields)
+            self._begin(request, data)
+        except RequestError as error:
+            self._refuse(error, data)
+
+    def _skip_empty_lines(self, data: bytes) -> bytes:
+        """Empty lines before a request line are skipped, a few of them (RFC 9112 section 2.2)."""
+        rest = data.lstrip(b"\r\n")
+        skipped = len(data) - len(rest)
+        if skipped > 2 * MAX_EMPTY_LINES or data[:skipped].replace(b"\r\n", b"") not in (b"", b"\r"):
+            self._refuse(RequestError(400, "bad_head", "malformed empty lines before a request line"), b"")
+            return b""
+        if not rest:
+            self.buffer = data
+        return rest
+
+    def _check_partial(self, data: bytes) -> None:
+        """A head that is not complete yet: refuse what can no longer become acceptable."""
+        if not self.buffer and self.served:
+            # the first bytes of a further request: from now on the head's own timeout
+            self.deadline = self.engine.deadlines.clock() + (self.timeouts.header or NEVER)
+        if len(data) > self.limits.target:
+            self._check_lengths(data, len(data))
+
+    def _check_lengths(self, data: bytes, blank: int) -> None:
+        line = data.find(b"\r\n", 0, blank + 2)
+        if (line if line >= 0 else blank) > self.limits.target:
+            raise RequestError(414, "target_too_long", f"the request line exceeds {self.limits.target} bytes")
+        if blank + 4 > self.limits.head:
+            raise RequestError(431, "head_too_large", f"the request head exceeds {self.limits.head} bytes")
+
+    def _begin(self, request: RequestHead, data: bytes) -> None:
+        """A request head was accepted: find its route, frame its body, start the exchange."""
+        table = self.engine.table
+        special = request.special
+        raw_host = request.host if request.host is not None else b""
+        entry = table.learned.get(raw_host) or table.learn(raw_host)
+        origin = self.origin
+        client = origin.peer if special is None or not origin.trusted else origin.client(special)
+        route = entry.route or entry.find(request.method, request.target, data, client)
+        self.served += 1
+        if self.served >= self.limits.requests:
+            self.close = True
+        if special is None:
+            self.state = WAITING
+            self.plain = not self.close and request.method != b"HEAD"
+            if len(data) != request.end:
+                self.buffer = data[request.end :]
+            body = b""
+        else:
+            if special.close:
+                self.close = True
+            self.plain = False
+            body = self._frame(data[request.end :], special.length, special.chunked)
+            self.plain = self.state == WAITING and not self.close and not special.upgrade and request.method != b"HEAD"
+        head = data if len(data) == request.end else data[: request.end]
+        exchange = Forwarding(route or self.engine.unmatched, self, client, request, entry.host, head)
+        self.exchange = exchange
+        if route is None:
+            exchange.begin_refused(RequestError(self.engine.no_route_status, "no_route", "no route"))
+        elif route.max_body and special is not None and special.length > route.max_body:
+            exchange.begin_refused(RequestError(413, "body_too_large", f"the request body exceeds {route.max_body} bytes"))
+        else:
+            exchange.begin(body)
+
+    def _frame(self, data: bytes, length: int, chunked: bool) -> bytes:
+        """The part of a body that came with its head; sets the state. Raises RequestError."""
+        if chunked:
+            self.scanner = ChunkScanner()
+            self.state = CHUNKED
+            return self._scan(data) if data else b""
+        length = max(length, 0)
+        self.left = length - len(data)
+        if self.left > 0:
+            self.state = LENGTH
+            return data
+        self.state = WAITING
+        if self.left < 0:
+            self.buffer = data[length:]
+            data = data[:length]
+        return data
+
+    def _scan(self, data: bytes) -> bytes:
+        scanner = self.scanner
+        if scanner is None:
+            raise AssertionError("a chunked body without its scanner")
+        try:
+            out = scanner.feed(data)
+        except ChunkError as error:
+            raise RequestError(400, "bad_framing", f"chunked body: {error}") from None
+        if scanner.finished:
+            self.state = WAITING
+            self.buffer = scanner.rest
+            self.scanner = None
+        return out
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            raise AssertionError("a body without its exchange")
+        if self.state == CHUNKED:
+            scanner = self.scanner
+            try:
+                data = self._scan(data)
+            except RequestError as error:
+                exchange.broken_request(error)
+                return
+            limit = exchange.route.max_body
+            if limit and scanner is not None and scanner.payload > limit:
+                exchange.broken_request(RequestError(413, "body_too_large", f"the request body exceeds {limit} bytes"))
+                return
+        else:
+            self.left -= len(data)
+            if self.left <= 0:
+                self.state = WAITING
+                if self.left < 0:
+                    self.buffer = data[self.left :]
+                    data = data[: self.left]
+        now = self.engine.deadlines.now
+        if self.state == WAITING:
+            self.deadline = now + exchange.route.header_timeout
+        else:
+            self.deadline = now + (self.timeouts.body or NEVER)
+        if data:
+            exchange.send_body(data)
+
+    def _refuse(self, error: RequestError, data: bytes) -> None:
+        """Answer a request that cannot be read, and close: nobody knows where the next one would begin."""
+        line = data[: max(data.find(b"\r\n"), 0)].split(b" ")[:2]
+        method, target = line if len(line) == 2 else (b"", b"")
+        self.close = True
+        self.buffer = b""
+        request = _NO_REQUEST._replace(method=method, target=target[: self.limits.target])
+        exchange = Forwarding(self.engine.unmatched, self, self.peer, request, b"", b"")
+        self.exchange = exchange
+        exchange.begin_refused(error)
+
+    # what the exchange asks for
+
+    def wait(self) -> None:
+        """There is no backend yet: read no more of a body, and let the connect timeout rule."""
+        if not self.request_complete:
+            self.hold(CONNECTING)
+        self.deadline = NEVER
+
+    def connected(self, exchange: Forwarding) -> None:
+        """The request is on its way."""
+        if self.held:
+            self.release(CONNECTING)
+        if self.state == WAITING:
+            self.deadline = self.engine.deadlines.now + exchange.route.header_timeout
+        else:
+            self.deadline = self.engine.deadlines.now + (self.timeouts.body or NEVER)
+
+    def progress(self, exchange: Forwarding) -> None:
+        """Bytes of the answer went out."""
+        if not self.stalled:
+            limit = exchange.route.tunnel_timeout if self.state == TUNNEL else exchange.route.idle_timeout
+            self.deadline = self.engine.deadlines.now + limit
+
+    def connection_field(self, http10: bool) -> bytes:
+        """The Connection field of the answer: none where HTTP/1.1 goes on."""
+        if self.close:
+            return b"Connection: close\r\n"
+        return b"Connection: keep-alive\r\n" if http10 else b""
+
+    def send_answer(self, response: Response, exchange: Forwarding) -> None:
+        """Write an answer made here."""
+        if not self.request_complete:
+            self.close = True
+        head_only = exchange.raw_method == b"HEAD"
+        self.transport.write(response.encode(connection=self.connection_field(exchange.http10), without_body=head_only))
+
+    def finished(self) -> None:
+        """The exchange has ended: go on with the next request, or close."""
+        self.exchange = None
+        if self.held:
+            self.release(CONNECTING | PEER)
+        state = self.state
+        if state == GONE:
+            return
+        if self.close or state != WAITING:
+            self._end(complete=state in (WAITING, TUNNEL))
+            return
+        self.state = HEAD
+        self.deadline = self.engine.deadlines.now + (self.timeouts.keep_alive or NEVER)
+        if self.buffer or self.stalled:
+            # a pipelined request, taken through the loop, so that a thousand of them do not recurse; or a client that
+            # must read its answers before it may ask for more
+            self.state = WAITING
+            if not self.stalled:
+                asyncio.get_running_loop().call_soon(self._next)
+        elif self.held:
+            self.release(PIPELINED)
+
+    def _next(self) -> None:
+        if self.state != WAITING or self.exchange is not None or self.stalled:
+            return
+        data, self.buffer = self.buffer, b""
+        self.state = HEAD
+        if self.held:
+            self.release(PIPELINED)
+        if data:
+            self._read_head(data)
+
+    def _end(self, *, complete: bool) -> None:
+        """Close after the last answer; while the client still sends, linger."""
+        if complete or self.transport.is_closing() or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.state = LINGER
+        self.left = LINGER_BYTES
+        self.deadline = self.engine.deadlines.clock() + LINGER_SECONDS
+        if self.held:
+            self.release(self.held)
+        self.transport.write_eof()
+
+    # tunnel
+
+    def open_tunnel(self) -> None:
+        """The backend has switched protocols: from here on bytes pass both ways."""
+        self.state = TUNNEL
+        self.close = True
+
+    def _pass_to_tunnel(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is not None and exchange.upstream is not None:
+            exchange.bytes_in += len(data)
+            exchange.upstream.transport.write(data)
+            self.progress(exchange)
+
+    # flow and time
+
+    def pause_writing(self) -> None:
+        self.stalled = True
+        self.deadline = self.engine.deadlines.now + (self.timeouts.write or NEVER)
+        if self.exchange is not None and self.exchange.upstream is not None:
+            self.exchange.upstream.hold(PEER)
+
+    def resume_writing(self) -> None:
+        self.stalled = False
+        exchange = self.exchange
+        if exchange is not None:
+            if exchange.upstream is not None:
+                exchange.upstream.release(PEER)
+            self.progress(exchange)
+        elif self.state == WAITING:
+            self._next()
+
+    def expired(self, now: float) -> None:
+        """The deadline has passed."""
+        if self.exchange is not None:
+            self.deadline = NEVER
+            self.exchange.expire()
+        elif self.state == HEAD and self.buffer:
+            self._refuse(RequestError(408, "head_timeout", "the request head did not come in time"), self.buffer)
+        else:
+            self.transport.abort() if self.stalled else self.transport.close()
+            self.deadline = now + LINGER_SECONDS

@@ -1,0 +1,440 @@
+"""The life of one exchange: ask the plugins, choose a backend, attempt, attempt again where that is safe, account for it.
+
+    begin --> before_request --> choose --> attempt --> (connect) --> send --> response head --> body --> finish
+                   |               |           |                        |
+                   v               v           +------- failed <--------+
+                answer           answer                   |
+                                                          +--> choose again, or answer 502/504
+
+Another attempt is made when it cannot do harm (RFC 9110 section 9.2.2):
+
+    nothing was sent                any method: the backend never saw the request
+    a reused connection died        idempotent methods; free, since the backend most likely closed it while idle
+    reset, or a timeout if asked    idempotent methods, within `retry.attempts` and the retry budget
+
+The request is kept for that as long as it fits 64 KiB. A refused connection costs the others nothing, so it is outside the budget:
+when one of two backends dies under load, every request it held must find the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from random import getrandbits
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from lb_core.backend import Backend
+from lb_core.engine import connections
+from lb_core.engine.requests import compose
+from lb_core.engine.upstream import Upstream
+from lb_core.errors import (
+    AttemptError,
+    BackendReset,
+    ConnectFailed,
+    ConnectTimeout,
+    HeaderTimeout,
+    RequestError,
+)
+from lb_core.exchange import Exchange, Response
+from lb_core.route import HookFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from lb_core.engine.downstream import Downstream
+    from lb_core.engine.heads import RequestHead
+    from lb_core.route import Route
+
+log = logging.getLogger("lb.engine")
+
+REPLAY_LIMIT = 64 * 1024
+RETRY_MINIMUM = 3
+RETRY_AFTER = {"Retry-After": "5"}
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+
+
+class Forwarding(Exchange):
+    """An exchange with what the engine needs to carry it through.
+
+    `payload` is the request as sent so far, None once it is too long to send again.
+    """
+
+    __slots__ = (
+        "body",
+        "budgeted",
+        "downstream",
+        "fresh",
+        "http10",
+        "payload",
+        "queued",
+        "request",
+        "task",
+        "timer",
+        "trying",
+        "upstream",
+        "wants_tunnel",
+    )
+
+    def __init__(self, route: Route, downstream: Downstream, client: str, request: RequestHead, host: bytes, data: bytes) -> None:
+        Exchange.__init__(self, route, downstream, client, request.method, request.target, host, data)
+        special = request.special
+        self.request = request
+        self.downstream = downstream
+        self.upstream: Upstream | None = None
+        self.payload: bytes | None = None
+        self.body = b""
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.queued: asyncio.TimerHandle | None = None
+        self.trying = False
+        self.fresh = False
+        self.budgeted = False
+        if special is None:
+            self.http10 = False
+            self.wants_tunnel = False
+            self.raw_request_id = b"%032x" % getrandbits(128)
+        else:
+            self.raw_request_id = special.request_id or b"%032x" % getrandbits(128)
+            self.http10 = special.http10
+            self.wants_tunnel = special.upgrade != b""
+
+    def begin(self, body: bytes) -> None:
+        """Start; `body` is what of the request's body came with the head, framing checked."""
+        route = self.route
+        route.requests += 1
+        route.active += 1
+        self.body = body
+        if body:
+            self.bytes_in = len(body)
+        if route.request_timeout:
+            loop = asyncio.get_running_loop()
+            self.timer = loop.call_later(route.request_timeout, self.expire)
+        if route.before_request is not None:
+            if route.before_is_async:
+                self._wait_for(self._ask())
+                return
+            try:
+                answer = route.before_request(self)
+            except HookFailure as failure:
+                self._plugin_failed(failure)
+                return
+            if answer is not None:
+                self._answer_from_plugin(answer)
+                return
+        self.payload = compose(self, body)
+        self.choose(route.pool.candidates)
+
+    def begin_refused(self, error: RequestError) -> None:
+        """Start only to refuse: a request that cannot be read or served, or that has no route."""
+        self.route.requests += 1
+        self.route.active += 1
+        self.refuse(error.status, error.word, error.detail)
+
+    def broken_request(self, error: RequestError) -> None:
+        """The request's body turned out to be malformed or too long: tell the client unless an answer has begun."""
+        if self.first_byte:
+            self.cut_short(error.word)
+            return
+        self._cancel()
+        self._drop_upstream()
+        self.refuse(error.status, error.word, error.detail)
+
+    async def _ask(self) -> None:
+        before_request = self.route.before_request
+        try:
+            answer = await before_request(self) if before_request is not None else None
+        except HookFailure as failure:
+            self._plugin_failed(failure)
+            return
+        self.task = None
+        if answer is not None:
+            self._answer_from_plugin(answer)
+            return
+        self.payload = compose(self, self.body)
+        self.choose(self.route.pool.candidates)
+
+    def choose(self, candidates: tuple[Backend, ...]) -> None:
+        """Let the route's plugins choose among these, and attempt."""
+        if not candidates:
+            self._nobody()
+            return
+        route = self.route
+        try:
+            backend = route.select_backend(self, candidates) if route.select_backend is not None else None
+        except HookFailure as failure:
+            self._plugin_failed(failure)
+            return
+        if type(backend) is not Backend:
+            log.error("route %r: select_backend chose %r, which is no backend", route.name, backend)
+            self.refuse(500, "no_choice", "no plugin chose a backend")
+            return
+        if backend.in_flight >= backend.max_connections:
+            room = route.pool.with_room(candidates)
+            if room is None:
+                self.refuse(503, "queue_full", "every backend is at its max_connections", RETRY_AFTER)
+                return
+            backend = room
+        self.backend = backend
+        self.attempts += 1
+        self.trying = True
+        backend.in_flight += 1
+        connection = None if self.fresh else connections.take(backend, self.started)
+        if connection is None:
+            self._wait_for(self._connect(backend))
+        else:
+            self._send(connection)
+
+    def _nobody(self) -> None:
+        """No candidate: the fallback pool, else wait for a first check, else 503."""
+        pool = self.route.pool
+        if pool.fallback is not None and pool.fallback.candidates:
+            self.flag("failover")
+            self.choose(pool.fallback.candidates)
+        elif pool.starting and self.route.queue_timeout and self.queued is None:
+            self.downstream.wait()
+            pool.waiters.append(self._wake)
+            self.queued = asyncio.get_running_loop().call_later(self.route.queue_timeout, self._gave_up)
+        else:
+            self.refuse(503, "no_backend", "no backend is available", RETRY_AFTER)
+
+    def _wake(self) -> None:
+        if self.queued is not None:
+            self.queued.cancel()
+        if not self.ended:
+            self.choose(self.route.pool.candidates)
+
+    def _gave_up(self) -> None:
+        pool = self.route.pool
+        if self._wake in pool.waiters:
+            pool.waiters.remove(self._wake)
+        self.refuse(503, "no_backend", "no backend passed its first check in time", RETRY_AFTER)
+
+    def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
+        self.downstream.wait()
+        self.task = asyncio.get_running_loop().create_task(work)
+
+    async def _connect(self, backend: Backend) -> None:
+        loop = asyncio.get_running_loop()
+        limit = self.route.connect_timeout
+        error: AttemptError | None = None
+        connection = Upstream(backend)
+        try:
+            async with asyncio.timeout(limit or None):
+                await loop.create_connection(lambda: connection, backend.host, backend.port)
+        except TimeoutError:
+            error = ConnectTimeout(f"backend {backend.name}: no connection to {backend.address} within {limit:g}s")
+        except (OSError, ValueError) as problem:
+            why = getattr(problem, "strerror", None) or problem
+            error = ConnectFailed(f"backend {backend.name}: cannot connect to {backend.address}: {why}")
+        except asyncio.CancelledError:
+            connection.abandon()
+            raise
+        self.task = None
+        if error is not None:
+            connection.abandon()
+            self.failed(error)
+        else:
+            self._send(connection)
+
+    def _send(self, connection: Upstream) -> None:
+        payload = self.payload
+        if payload is None:
+            raise AssertionError("an attempt without the request's bytes")
+        self.upstream = connection
+        downstream = self.downstream
+        downstream.connected(self)
+        if self.request.host is None or self.route.send_backend_host:
+            payload = _with_host(payload, self)
+        connection.begin(self, payload)
+        if len(payload) > REPLAY_LIMIT:
+            self.payload = None
+
+    def send_body(self, data: bytes) -> None:
+        """More of the request's body, framing checked."""
+        self.bytes_in += len(data)
+        upstream = self.upstream
+        payload = self.payload
+        if upstream is None:
+            if payload is None:
+                self.body += data
+            else:
+                self.payload = payload + data
+            return
+        if payload is not None:
+            self.payload = payload + data if len(payload) + len(data) <= REPLAY_LIMIT else None
+        upstream.transport.write(data)
+
+    def failed(self, error: AttemptError) -> None:
+        """The attempt under way failed before a response head."""
+        route = self.route
+        backend = self.backend
+        if self.ended or backend is None:
+            return
+        self._leave(backend)
+        self.upstream = None
+        self.error = error
+        stale = isinstance(error, BackendReset) and error.reused
+        if not stale:
+            backend.failures += 1
+        if route.on_backend_error is not None:
+            route.on_backend_error(self, error)
+        if self._may_retry(error, stale):
+            self.fresh = True
+            self.flag("retried")
+            pool = route.pool
+            self.choose(pool.others(backend) or pool.candidates)
+            return
+        self.refuse(error.status, error.flag, _SAID[error.status])
+
+    def _may_retry(self, error: AttemptError, stale: bool) -> bool:
+        route = self.route
+        if self.payload is None:
+            return False
+        if stale and not self.fresh:
+            return self._idempotent()
+        if self.attempts > route.retry_attempts + (1 if self.fresh else 0):
+            return False
+        if isinstance(error, ConnectFailed):
+            return route.retry_connect
+        if error.unsent:
+            return route.retry_connect and self._within_budget()
+        wanted = route.retry_reset if isinstance(error, BackendReset) else route.retry_timeout and isinstance(error, HeaderTimeout)
+        return wanted and self._idempotent() and self._within_budget()
+
+    def _idempotent(self) -> bool:
+        return self.raw_method in _IDEMPOTENT or "idempotency-key" in self.headers
+
+    def _within_budget(self) -> bool:
+        route = self.route
+        if self.budgeted:
+            return True
+        if route.retrying >= max(RETRY_MINIMUM, route.retry_budget * route.active):
+            return False
+        self.budgeted = True
+        route.retrying += 1
+        return True
+
+    def begin_response(self, status: int, data: bytes) -> None:
+        """The backend's head is here; the client has seen nothing yet."""
+        self.status = status
+        self.first_byte = monotonic()
+        self.response_head = data
+        self.payload = None
+        if self.route.on_response is not None:
+            self.route.on_response(self)
+
+    def changed_response_head(self) -> bytes | None:
+        """The head as plugins changed it, without its blank line; None when they did not."""
+        headers = self._response_headers
+        if headers is None or not headers.changed:
+            return None
+        return self.response_head[: self.response_head.index(b"\r\n") + 2] + headers.encode()
+
+    def refuse(self, status: int, word: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        """Answer with an error of our own, as JSON for those who accept it."""
+        self.flag(word)
+        as_json = b"json" in self.headers.get("accept", "").encode("latin-1")
+        self.answer(Response.problem(status, word, detail, as_json=as_json, headers=headers))
+
+    def answer(self, response: Response) -> None:
+        """End the exchange with an answer made here."""
+        self.status = response.status
+        body = b"" if self.raw_method == b"HEAD" else response.body
+        self.bytes_out = len(body)
+        self.downstream.send_answer(response, self)
+        self.finish(monotonic())
+
+    def _answer_from_plugin(self, response: object) -> None:
+        if isinstance(response, Response):
+            self.answer(response)
+        else:
+            log.error("route %r: before_request answered %r, which is no Response", self.route.name, response)
+            self.refuse(500, "plugin_error", "a plugin failed")
+
+    def _plugin_failed(self, failure: HookFailure) -> None:
+        log.error("route %r: %s", self.route.name, failure, exc_info=failure.__cause__)
+        self.refuse(500, "plugin_error", "a plugin failed")
+
+    def expire(self) -> None:
+        """A deadline has passed: answer 504 when nothing has been answered yet, else cut."""
+        if self.ended:
+            return
+        downstream = self.downstream
+        if self.first_byte:
+            self.cut_short("read_timeout" if not downstream.stalled else "write_timeout")
+        elif not downstream.request_complete and self.upstream is not None:
+            self._drop_upstream()
+            self.refuse(408, "body_timeout", "the request's body did not come in time")
+        elif self.upstream is not None:
+            self._drop_upstream()
+            seconds = self.route.header_timeout
+            self.failed(HeaderTimeout(f"no response head within {seconds:g}s"))
+        else:
+            self._cancel()
+            self.refuse(504, "header_timeout", "the request took too long")
+
+    def cut_short(self, word: str) -> None:
+        """The answer cannot be completed: cut the client's connection, so that it can tell."""
+        self.flag(word)
+        self._drop_upstream()
+        self.downstream.transport.abort()
+        self.downstream.close = True
+        self.finish(monotonic())
+
+    def abandoned(self) -> None:
+        """The client has gone: cancel what the backend is doing for it."""
+        if self.ended:
+            return
+        self.flag("client_gone")
+        self._cancel()
+        self._drop_upstream()
+        self.finish(monotonic())
+
+    def finish(self, now: float) -> None:
+        """Account for the exchange, exactly once and last."""
+        if self.ended:
+            return
+        self.ended = now
+        route = self.route
+        route.active -= 1
+        if self.trying and self.backend is not None:
+            self.backend.requests += 1
+            self._leave(self.backend)
+        if self.timer is not None:
+            self.timer.cancel()
+        self.upstream = None
+        if route.on_complete is not None:
+            route.on_complete(self)
+        self.downstream.finished()
+
+    def _leave(self, backend: Backend) -> None:
+        if self.trying:
+            self.trying = False
+            backend.in_flight -= 1
+        if self.budgeted:
+            self.budgeted = False
+            self.route.retrying -= 1
+
+    def _drop_upstream(self) -> None:
+        if self.upstream is not None:
+            self.upstream.abandon()
+            self.upstream = None
+
+    def _cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            self.task = None
+        if self.queued is not None:
+            self.queued.cancel()
+
+
+_SAID = {502: "the backend could not be reached or did not answer properly", 504: "the backend did not answer in time"}
+
+
+def _with_host(payload: bytes, exchange: Forwarding) -> bytes:
+    """Name the backend in Host: the route asks for that, or the client (HTTP/1.0) named nobody."""
+    backend = exchange.backend
+    address = backend.address.encode() if backend is not None else b""
+    line = payload.index(b"\r\n") + 2
+    return b"%bHost: %b\r\n%b" % (payload[:line], address, payload[line:])

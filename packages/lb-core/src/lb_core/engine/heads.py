@@ -1,0 +1,395 @@
+"""Bytes of message heads: read, checked and rewritten without Python work per header.
+
+A head goes on nearly verbatim. llhttp (httptools, strict, without callbacks) judges its syntax in C; one regular expression over the
+lower-cased head finds the few fields that matter to us; what must not pass is cut out and one block of our own is appended.
+Every rule of framing and routing that llhttp does not enforce stands here, once, for both directions:
+
+    Transfer-Encoding   one field, exactly `chunked`, HTTP/1.1 only, never beside Content-Length    RFC 9112 6.1, 6.3
+    Content-Length      one field, digits only                                                      RFC 9112 6.2
+    Host                exactly one in HTTP/1.1, grammar checked when it is first seen              RFC 9112 3.2
+    request target      origin form, absolute form (its host wins), `*` for OPTIONS; no fragment    RFC 9112 3.2
+    version             1.0 or 1.1                                                                  RFC 9112 2.3
+    obsolete folding    refused                                                                     RFC 9112 5.2
+    Connection          the fields it names go, with all of hop-by-hop                              RFC 9110 7.6.1
+    underscores         a name that shadows one of these (`x_forwarded_for`) goes
+
+The ordinary request (HTTP/1.1, origin form, no body, nothing special) has no Special: nothing is allocated for it but
+the slices.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import httptools
+
+from lb_core.errors import RequestError
+
+REQUEST_FIELDS = re.compile(
+    rb"\n(host:|con(?:nection|tent[-_]length):|t(?:ransfer[-_]encoding|e|railer):|upgrade:|keep-alive:"
+    rb"|proxy[-_]connection:|expect:|http2-settings:"
+    rb"|x[-_](?:forwarded[-_][a-z_-]+|real[-_]ip|request[-_]id):|forwarded:|[ \t]|\r)([^\r]*)"
+).findall
+RESPONSE_FIELDS = re.compile(
+    rb"\n(con(?:nection|tent-length):|t(?:ransfer-encoding|railer):|upgrade:|keep-alive:|proxy-connection:|[ \t]|\r)([^\r]*)"
+).findall
+_DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}").fullmatch
+_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
+
+KEPT_ALIVE = (b"connection:", b" keep-alive")
+"""The commonest field of all, left in place: the cut saved is the fastest cut."""
+
+PLAIN_RESPONSES = {b"HTTP/1.1 %d" % code: code for code in range(200, 600) if code not in (204, 304)}
+"""Responses that always have a body, by their first twelve bytes."""
+
+MAX_RESPONSE_HEAD = 64 * 1024
+
+
+class _NoCallbacks:
+    """What the parser is given: without callbacks it is a validator that costs half a microsecond."""
+
+
+_SILENT = _NoCallbacks()
+_request_parser = httptools.HttpRequestParser(_SILENT)
+_response_parser = httptools.HttpResponseParser(_SILENT)
+
+
+class Special:
+    """What a request head says beyond the ordinary.
+
+    `length` is its Content-Length (-1 without one), `cuts` the lower-case names with colon that must not pass.
+    """
+
+    __slots__ = (
+        "absolute_host",
+        "chunked",
+        "close",
+        "cuts",
+        "expect",
+        "forwarded_for",
+        "http10",
+        "length",
+        "low",
+        "named",
+        "request_id",
+        "request_ids",
+        "target",
+        "upgrade",
+        "upgrade_named",
+    )
+
+    def __init__(self) -> None:
+        self.http10 = False
+        self.close = False
+        self.length = -1
+        self.chunked = False
+        self.expect = False
+        self.upgrade = b""
+        self.upgrade_named = False
+        self.cuts: list[bytes] = []
+        self.named: list[bytes] = []
+        self.forwarded_for: list[bytes] = []
+        self.request_ids = 0
+        self.request_id = b""
+        self.absolute_host = b""
+        self.target = b""
+        self.low = b""
+
+    def note(self, name: bytes, value: bytes) -> None:
+        """Take one field of REQUEST_FIELDS into account. Raises RequestError."""
+        if b"_" in name:
+            self.cuts.append(name)
+        elif name == b"content-length:":
+            value = value.strip(b" \t")
+            if self.length >= 0 or not _DIGITS(value):
+                raise RequestError(400, "bad_framing", f"Content-Length must be one number, not {value[:40]!r}")
+            self.length = int(value)
+        elif name == b"connection:":
+            self._connection(value)
+        elif name == b"transfer-encoding:":
+            if self.chunked or value.strip(b" \t") != b"chunked":
+                raise RequestError(400, "bad_framing", "Transfer-Encoding must be exactly one `chunked`")
+            self.chunked = True
+        elif name == b"x-request-id:":
+            self.request_ids += 1
+        elif name == b"expect:":
+            if value.strip(b" \t") != b"100-continue":
+                raise RequestError(417, "bad_expect", "the only expectation known is 100-continue")
+            self.expect = True
+        elif name == b"upgrade:":
+            self.upgrade = value.strip(b" \t")
+        elif name in (b" ", b"\t"):
+            raise RequestError(400, "bad_head", "folded header lines are obsolete and refused")
+        else:
+            if name == b"x-forwarded-for:":
+                self.forwarded_for.append(value.strip(b" \t"))
+            self.cuts.append(name)
+
+    def _connection(self, value: bytes) -> None:
+        self.cuts.append(b"connection:")
+        for token in value.split(b","):
+            token = token.strip(b" \t")
+            if token == b"close":
+                self.close = True
+            elif token == b"upgrade":
+                self.upgrade_named = True
+            elif token and token != b"keep-alive":
+                if not _TOKEN(token):
+                    raise RequestError(400, "bad_head", f"Connection names {token[:40]!r}, which is no field name")
+                self.named.append(token + b":")
+
+    def _settle_request_id(self, rest: bytes) -> None:
+        """Keep the client's X-Request-Id when it sent exactly one that is fit for logs: visible ASCII, at most 200 bytes."""
+        value = field_value(rest, self.low, b"x-request-id:") if self.request_ids == 1 else b""
+        if _REQUEST_ID(value):
+            self.request_id = value
+        else:
+            self.cuts.append(b"x-request-id:")
+
+    @property
+    def has_body(self) -> bool:
+        """Whether body bytes follow the head."""
+        return self.chunked or self.length > 0
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether the client asks for a WebSocket, the one upgrade that passes."""
+        return self.upgrade == b"websocket" and self.upgrade_named
+
+    def settle(self, rest: bytes, low: bytes) -> None:
+        """The whole head has been noted: check what concerns several fields. Raises RequestError."""
+        self.low = low
+        if self.request_ids:
+            self._settle_request_id(rest)
+        if self.chunked and (self.length >= 0 or self.http10):
+            raise RequestError(400, "bad_framing", "Transfer-Encoding beside Content-Length or in HTTP/1.0")
+        if self.http10:
+            self.close = self.close or b"\nconnection: keep-alive\r" not in low
+            self.cuts.append(b"connection:")
+            if self.expect:
+                self.expect = False
+                self.cuts.append(b"expect:")
+        if self.upgrade:
+            if self.tunnel and not self.http10:
+                if self.has_body:
+                    raise RequestError(400, "bad_framing", "a request to upgrade carries no body")
+            else:
+                self.upgrade = b""
+                self.cuts.append(b"upgrade:")
+        for name in self.named:
+            if name in _MUST_STAY:
+                raise RequestError(400, "bad_head", f"Connection must not name {name[:-1].decode('latin-1')!r}")
+        self.cuts += self.named
+
+
+_MUST_STAY = frozenset((b"host:", b"content-length:", b"transfer-encoding:"))
+
+
+class RequestHead(NamedTuple):
+    """A request head that was accepted: `end` is the index behind it, `rest` what follows the request line's target."""
+
+    method: bytes
+    target: bytes
+    host: bytes | None
+    rest: bytes
+    special: Special | None
+    end: int
+
+
+def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
+    """Read the head of `data` whose blank line is at index `blank`.
+
+    `host` is the raw value of the Host field (leading blank included, the key of the learned table). Raises RequestError.
+    """
+    global _request_parser
+    head = data[: blank + 2]
+    try:
+        method, target, rest = head.split(b" ", 2)
+    except ValueError:
+        raise RequestError(400, "bad_head", "the request line is not METHOD TARGET VERSION") from None
+    special: Special | None = None
+    if rest[:10] != b"HTTP/1.1\r\n" or target[:1] != b"/" or b"#" in target:
+        special, target = _unusual_line(method, target, rest)
+    low = rest.lower()
+    host: bytes | None = None
+    for field in REQUEST_FIELDS(low):
+        if field == KEPT_ALIVE:
+            continue
+        name, value = field
+        if name == b"host:":
+            if host is not None:
+                raise RequestError(400, "bad_host", "more than one Host field")
+            host = value
+            continue
+        if name == b"\r":
+            # an earlier blank line: `blank` was guessed from the end of the data, and requests are pipelined
+            return read_request(data, data.index(b"\r\n\r\n"), max_fields)
+        if special is None:
+            special = Special()
+        special.note(name, value)
+    if special is not None:
+        special.settle(rest, low)
+    if head.count(b"\n") > max_fields + 1:
+        raise RequestError(431, "too_many_fields", f"more than {max_fields} header fields")
+    end = blank + 4
+    try:
+        if special is None or not (special.has_body or special.close or special.http10 or b"\nupgrade:" in low):
+            _request_parser.feed_data(data if len(data) == end else data[:end])
+        else:
+            httptools.HttpRequestParser(_SILENT).feed_data(data[:end])
+    except httptools.HttpParserUpgrade:
+        _request_parser = httptools.HttpRequestParser(_SILENT)
+    except httptools.HttpParserError as error:
+        _request_parser = httptools.HttpRequestParser(_SILENT)
+        raise RequestError(400, "bad_head", f"malformed request head: {error}") from None
+    if special is not None and special.absolute_host:
+        host = b" " + special.absolute_host.lower()
+    elif host is None and (special is None or not special.http10):
+        raise RequestError(400, "bad_host", "an HTTP/1.1 request needs one Host field")
+    return RequestHead(method, target, host, rest, special, end)
+
+
+def _unusual_line(method: bytes, target: bytes, rest: bytes) -> tuple[Special, bytes]:
+    """A request line that is not the ordinary `METHOD /target HTTP/1.1`; returns what it asks for and the origin form."""
+    special = Special()
+    if rest[:10] == b"HTTP/1.0\r\n":
+        special.http10 = True
+    elif rest[:10] != b"HTTP/1.1\r\n":
+        if re.match(rb"HTTP/\d(\.\d)?\r\n", rest):
+            raise RequestError(505, "bad_version", "HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise RequestError(400, "bad_head", "the request line is not METHOD TARGET VERSION")
+    if b"#" in target:
+        raise RequestError(400, "bad_target", "a request target has no fragment")
+    if method == b"CONNECT":
+        raise RequestError(405, "bad_method", "CONNECT is refused")
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise RequestError(400, "bad_target", "the target * belongs to OPTIONS")
+        return special, target
+    if target[:1] == b"/":
+        return special, target
+    if target[:7].lower() != b"http://" and target[:8].lower() != b"https://":
+        raise RequestError(400, "bad_target", f"unusable request target {target[:80]!r}")
+    try:
+        parts = urlsplit(target.decode("ascii"))
+    except ValueError:
+        raise RequestError(400, "bad_target", "unusable absolute request target") from None
+    authority = parts.netloc.encode()
+    if b"@" in authority or not _AUTHORITY(authority):
+        raise RequestError(400, "bad_target", "the target's authority must be HOST or HOST:PORT")
+    special.absolute_host = authority
+    special.cuts.append(b"host:")
+    after = target.index(b"//") + 2 + len(authority)
+    path = target[after:] or (b"*" if method == b"OPTIONS" else b"/")
+    return special, path if path[:1] in (b"/", b"*") else b"/" + path
+
+
+def field_value(rest: bytes, low: bytes, name: bytes) -> bytes:
+    """The value of a field in its original case; `name` is lower-case with colon, `low` is `rest` lower-cased."""
+    start = low.find(b"\n" + name)
+    if start < 0:
+        return b""
+    start += 1 + len(name)
+    return rest[start : rest.index(b"\r", start)].strip(b" \t")
+
+
+def cut(head: bytes, names: list[bytes]) -> bytes:
+    """`head` (first line and field lines, ended by CRLF) without the fields of these lower-case names with colon."""
+    low = head.lower()
+    for name in set(names):
+        key = b"\n" + name
+        while True:
+            start = low.find(key)
+            if start < 0:
+                break
+            end = low.index(b"\n", start + 1)
+            head = head[: start + 1] + head[end + 1 :]
+            low = low[: start + 1] + low[end + 1 :]
+    return head
+
+
+class ResponseHead:
+    """A response head that was accepted. `length` is -1 when no Content-Length says how long the body is."""
+
+    __slots__ = ("chunked", "cuts", "end", "keep", "length", "status", "upgrade")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.end = 0
+        self.length = -1
+        self.chunked = False
+        self.keep = True
+        self.upgrade = False
+        self.cuts: list[bytes] = []
+
+
+def check_ordinary_response(data: bytes) -> bool:
+    """Whether llhttp accepts `data`, which holds one whole response with a Content-Length."""
+    global _response_parser
+    try:
+        _response_parser.feed_data(data)
+    except httptools.HttpParserError:
+        _response_parser = httptools.HttpResponseParser(_SILENT)
+        return False
+    return True
+
+
+def read_response(data: bytes, blank: int) -> ResponseHead | None:
+    """Read the response head whose blank line is at index `blank`; None when it cannot be trusted."""
+    low = data[: blank + 2].lower()
+    head = ResponseHead()
+    head.end = blank + 4
+    if low[:9] not in (b"http/1.1 ", b"http/1.0 ") or not low[9:12].isdigit():
+        return None
+    head.status = int(low[9:12])
+    http10 = low[7:8] == b"0"
+    head.keep = not http10
+    for name, value in RESPONSE_FIELDS(low):
+        if (name, value) == KEPT_ALIVE and not http10:
+            continue
+        if name == b"content-length:":
+            value = value.strip(b" \t")
+            if head.length >= 0 or not _DIGITS(value):
+                return None
+            head.length = int(value)
+        elif name == b"transfer-encoding:":
+            if head.chunked or http10 or value.strip(b" \t") != b"chunked":
+                return None
+            head.chunked = True
+        elif name == b"connection:":
+            if not _response_connection(head, value):
+                return None
+        elif name in (b" ", b"\t", b"\r"):
+            return None
+        else:
+            head.cuts.append(name)
+    if head.chunked and head.length >= 0:
+        return None
+    try:
+        httptools.HttpResponseParser(_SILENT).feed_data(data[: head.end])
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError:
+        return None
+    return head
+
+
+def _response_connection(head: ResponseHead, value: bytes) -> bool:
+    head.cuts.append(b"connection:")
+    for token in value.split(b","):
+        token = token.strip(b" \t")
+        if token == b"close":
+            head.keep = False
+        elif token == b"keep-alive":
+            head.keep = True
+        elif token == b"upgrade":
+            head.upgrade = True
+        elif token:
+            if not _TOKEN(token) or token + b":" in _MUST_STAY:
+                return False
+            head.cuts.append(token + b":")
+    return True

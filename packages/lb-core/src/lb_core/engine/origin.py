@@ -1,0 +1,100 @@
+"""Who is at the other end of a connection, and the fields that tell the backend.
+
+    X-Forwarded-For     the peer; behind a trusted proxy, the peer appended to what that proxy said
+    X-Real-IP           the client: the first address from the right that is no trusted proxy
+    X-Forwarded-Proto   http | https     kept from a trusted proxy
+    X-Forwarded-Host    the Host field   kept from a trusted proxy
+    X-Forwarded-Port    the listener's   kept from a trusted proxy
+    Via                 1.1 lb           appended (RFC 9110 section 7.6.3)
+
+`trusted_proxies` is empty by default and nobody is believed, loopback included: what a client sends under these names is
+removed before ours are added.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from lb_core.engine.heads import Special, field_value
+
+Network = IPv4Network | IPv6Network
+
+_KEPT_WHEN_TRUSTED = (b"x-forwarded-proto:", b"x-forwarded-host:", b"x-forwarded-port:", b"forwarded:")
+
+
+class Origin:
+    """The client's end of one connection; the block of forwarding fields is kept until the Host changes."""
+
+    __slots__ = ("_block", "_host", "_networks", "_port", "_scheme", "peer", "trusted")
+
+    def __init__(self, peer: str, scheme: str, port: int, networks: tuple[Network, ...]) -> None:
+        self.peer = peer
+        self.trusted = bool(networks) and is_trusted(peer, networks)
+        self._networks = networks
+        self._scheme = scheme.encode()
+        self._port = port
+        self._host: bytes | None = None
+        self._block = b""
+
+    def block(self, host: bytes) -> bytes:
+        """Our forwarding fields for an ordinary request; `host` is the raw Host value."""
+        if host != self._host:
+            peer = self.peer.encode()
+            named = b"X-Forwarded-For: %b\r\nX-Real-IP: %b\r\n" % (peer, peer) if peer else b""
+            self._block = b"%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host:%b\r\nX-Forwarded-Port: %d\r\nVia: 1.1 lb\r\n" % (
+                named,
+                self._scheme,
+                host,
+                self._port,
+            )
+            self._host = host
+        return self._block
+
+    def believed(self, special: Special, rest: bytes, host: bytes) -> tuple[bytes, list[bytes]]:
+        """For a trusted peer: the block to append and what to cut, so that what it said stays."""
+        low = special.low
+        cuts = [name for name in special.cuts if name not in _KEPT_WHEN_TRUSTED]
+        chain = b", ".join([*special.forwarded_for, self.peer.encode()])
+        lines = [b"X-Forwarded-For: %b\r\nX-Real-IP: %b\r\n" % (chain, self.client(special).encode())]
+        for name, value in (
+            (b"X-Forwarded-Proto", b" " + self._scheme),
+            (b"X-Forwarded-Host", host),
+            (b"X-Forwarded-Port", b" %d" % self._port),
+        ):
+            if not field_value(rest, low, name.lower() + b":"):
+                lines.append(b"%b:%b\r\n" % (name, value))
+        return b"%bVia: 1.1 lb\r\n" % b"".join(lines), cuts
+
+    def client(self, special: Special | None) -> str:
+        """The client's address: X-Forwarded-For read from the right, as far as its writers are trusted."""
+        if not self.trusted or special is None or not special.forwarded_for:
+            return self.peer
+        addresses = b",".join(special.forwarded_for).decode("latin-1").split(",")
+        client = self.peer
+        for text in reversed(addresses):
+            address = _address(text.strip())
+            if address is None:
+                break
+            client = str(address)
+            if not is_trusted(client, self._networks):
+                break
+        return client
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def is_trusted(text: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address lies in one of the networks; an IPv4 address written as IPv6 counts as IPv4."""
+    address = _address(text)
+    if address is None:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks if network.version == address.version)

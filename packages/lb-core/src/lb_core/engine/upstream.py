@@ -1,0 +1,333 @@
+"""The backend's side of a connection: reads a response, checks its framing, passes it on.
+
+    IDLE     no exchange; a byte that arrives, or the end, closes the connection
+    HEAD     waiting for a response head
+    LENGTH   counting down Content-Length
+    CHUNKED  walking from chunk to chunk
+    CLOSE    the body ends with the connection (RFC 9112 section 6.3, item 8)
+    TUNNEL   bytes both ways, after a 101
+
+The commonest response of all (HTTP/1.1, a Content-Length, whole in one read, nothing to change) is passed on in one write,
+as received, once llhttp has accepted it. Everything else takes the general path; both give the same answers.
+
+A connection is kept for the next exchange only when this one left nothing behind: the response ended exactly where its framing
+said, the request had been sent to its end, and both sides meant to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from lb_core.engine import connections
+from lb_core.engine.chunks import ChunkError, ChunkScanner
+from lb_core.engine.flow import HIGH_WATER, PEER, Reader
+from lb_core.engine.heads import (
+    KEPT_ALIVE,
+    MAX_RESPONSE_HEAD,
+    PLAIN_RESPONSES,
+    RESPONSE_FIELDS,
+    ResponseHead,
+    check_ordinary_response,
+    cut,
+    read_response,
+)
+from lb_core.errors import BackendReset, InvalidResponse
+
+if TYPE_CHECKING:
+    from lb_core.backend import Backend
+    from lb_core.engine.forwarding import Forwarding
+
+IDLE, HEAD, LENGTH, CHUNKED, CLOSE, TUNNEL = range(6)
+MAX_INTERIM = 16
+
+
+class Upstream(Reader):
+    """One connection to a backend."""
+
+    __slots__ = (
+        "backend",
+        "buffer",
+        "exchange",
+        "idle_since",
+        "interim",
+        "keep",
+        "left",
+        "mode",
+        "rechunk",
+        "scanner",
+        "served",
+    )
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.held = 0
+        self.exchange: Forwarding | None = None
+        self.mode = IDLE
+        self.buffer = b""
+        self.keep = True
+        self.left = 0
+        self.scanner: ChunkScanner | None = None
+        self.rechunk = False
+        self.served = 0
+        self.interim = 0
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    def begin(self, exchange: Forwarding, payload: bytes) -> None:
+        """Send a request, and wait for its response."""
+        self.exchange = exchange
+        self.mode = HEAD
+        self.transport.write(payload)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        mode = self.mode
+        if exchange is None:
+            self.backend.idle.pop(self, None)
+            self.transport.abort()
+        elif mode == HEAD:
+            if self.buffer or not self._pass_whole(exchange, data):
+                self._read_head(exchange, data)
+        elif mode == LENGTH:
+            self._read_length(exchange, data)
+        elif mode == CHUNKED:
+            self._read_chunks(exchange, data)
+        elif mode == CLOSE:
+            self._pass(exchange, b"%x\r\n%b\r\n" % (len(data), data) if self.rechunk else data)
+        else:
+            self._pass(exchange, data)
+
+    def _pass_whole(self, exchange: Forwarding, data: bytes) -> bool:
+        """The fast path; False leaves the data to the general one."""
+        downstream = exchange.downstream
+        status = PLAIN_RESPONSES.get(data[:12])
+        if status is None or not downstream.plain:
+            return False
+        blank = data.find(b"\r\n\r\n")
+        fields = RESPONSE_FIELDS(data[: blank + 2].lower())
+        if len(fields) == 2:
+            if fields[0] == KEPT_ALIVE:
+                del fields[0]
+            elif fields[1] == KEPT_ALIVE:
+                del fields[1]
+        if len(fields) != 1 or fields[0][0] != b"content-length:":
+            return False
+        try:
+            length = int(fields[0][1])
+        except ValueError:
+            return False
+        if len(data) != blank + 4 + length or length < 0:
+            return False
+        if not check_ordinary_response(data):
+            self._invalid(exchange, "malformed response")
+            return True
+        exchange.status = status
+        exchange.bytes_out = length
+        exchange.first_byte = now = monotonic()
+        if exchange.route.on_response is not None:
+            exchange.response_head = data
+            exchange.route.on_response(exchange)
+            changed = exchange.changed_response_head()
+            if changed is not None:
+                data = b"%b\r\n%b" % (changed, data[blank + 4 :])
+        downstream.transport.write(data)
+        self.exchange = None
+        self.mode = IDLE
+        self.served += 1
+        connections.give(self.backend, self, now)
+        exchange.finish(now)
+        return True
+
+    def _read_head(self, exchange: Forwarding, data: bytes) -> None:
+        """The general path: any response head."""
+        if self.buffer:
+            data = self.buffer + data
+            self.buffer = b""
+        blank = data.find(b"\r\n\r\n")
+        if blank < 0 or blank > MAX_RESPONSE_HEAD:
+            if len(data) > MAX_RESPONSE_HEAD:
+                self._invalid(exchange, f"response head over {MAX_RESPONSE_HEAD} bytes")
+            else:
+                self.buffer = data
+            return
+        head = read_response(data, blank)
+        if head is None or head.status < 100 or head.status > 599:
+            self._invalid(exchange, "malformed response head, or framing that cannot be trusted")
+        elif head.status >= 200:
+            self._pass_head(exchange, head, data)
+        elif head.status == 101:
+            self._switch(exchange, head, data)
+        else:
+            self._pass_interim(exchange, head, data)
+
+    def _pass_interim(self, exchange: Forwarding, head: ResponseHead, data: bytes) -> None:
+        """1xx: passed on to clients of HTTP/1.1, a small number of them (RFC 9110 section 15.2)."""
+        self.interim += 1
+        if self.interim > MAX_INTERIM or head.length >= 0 or head.chunked:
+            self._invalid(exchange, "too many interim responses, or one with a body")
+            return
+        if not exchange.http10:
+            exchange.downstream.transport.write(cut(data[: head.end - 2], head.cuts) + b"\r\n")
+        if len(data) > head.end:
+            self._read_head(exchange, data[head.end :])
+
+    def _switch(self, exchange: Forwarding, head: ResponseHead, data: bytes) -> None:
+        """101: from here on bytes pass both ways, if the client asked for that."""
+        if not exchange.wants_tunnel or not head.upgrade:
+            self._invalid(exchange, "101 Switching Protocols that nobody asked for")
+            return
+        self.mode = TUNNEL
+        self.keep = False
+        exchange.begin_response(101, data)
+        cuts = [name for name in head.cuts if name not in (b"connection:", b"upgrade:")]
+        exchange.downstream.open_tunnel()
+        self._pass(exchange, cut(data[: head.end - 2], cuts) + b"\r\n", counted=False)
+        if len(data) > head.end:
+            self._pass(exchange, data[head.end :])
+
+    def _pass_head(self, exchange: Forwarding, head: ResponseHead, data: bytes) -> None:
+        downstream = exchange.downstream
+        self.keep = head.keep
+        without_body = exchange.raw_method == b"HEAD" or head.status in (204, 304)
+        until_close = not without_body and not head.chunked and head.length < 0
+        decode = head.chunked and exchange.http10
+        self.rechunk = until_close and not exchange.http10
+        self.scanner = ChunkScanner(decode=decode) if head.chunked and not without_body else None
+        if decode or (until_close and exchange.http10) or not downstream.request_complete:
+            downstream.close = True
+        if decode or head.status == 204:
+            head.cuts.append(b"transfer-encoding:")
+        if head.status == 204:
+            head.cuts.append(b"content-length:")
+        exchange.begin_response(head.status, data)
+        lines = exchange.changed_response_head() or data[: head.end - 2]
+        lines = cut(lines, [*head.cuts, b"connection:"] if downstream.close or exchange.http10 else head.cuts)
+        block = downstream.connection_field(exchange.http10)
+        if self.rechunk:
+            block += b"Transfer-Encoding: chunked\r\n"
+        body = data[head.end :]
+        if without_body:
+            self.keep = self.keep and not body
+            downstream.transport.write(b"%b%b\r\n" % (lines, block))
+            self._finish(exchange)
+            return
+        self.mode = LENGTH if head.length >= 0 else CHUNKED if head.chunked else CLOSE
+        self.left = head.length
+        if self.mode == LENGTH and len(body) >= head.length:
+            self.keep = self.keep and len(body) == head.length
+            self._pass(exchange, b"%b%b\r\n%b" % (lines, block, body[: head.length]), counted=False)
+            exchange.bytes_out = head.length
+            self._finish(exchange)
+        elif self.mode == LENGTH:
+            self.left -= len(body)
+            exchange.bytes_out = len(body)
+            self._pass(exchange, b"%b%b\r\n%b" % (lines, block, body), counted=False)
+        else:
+            self._pass(exchange, b"%b%b\r\n" % (lines, block), counted=False)
+            if body:
+                self.data_received(body)
+
+    def _read_length(self, exchange: Forwarding, data: bytes) -> None:
+        left = self.left - len(data)
+        if left < 0:
+            self.keep = False
+            data = data[: self.left]
+        self.left = left
+        self._pass(exchange, data)
+        if left <= 0:
+            self._finish(exchange)
+
+    def _read_chunks(self, exchange: Forwarding, data: bytes) -> None:
+        scanner = self.scanner
+        if scanner is None:
+            raise AssertionError("a chunked body without its scanner")
+        try:
+            out = scanner.feed(data)
+        except ChunkError:
+            self._cut_short(exchange)
+            return
+        if out:
+            self._pass(exchange, out)
+        if scanner.finished:
+            self.keep = self.keep and not scanner.rest
+            self._finish(exchange)
+
+    def _pass(self, exchange: Forwarding, data: bytes, *, counted: bool = True) -> None:
+        downstream = exchange.downstream
+        if counted:
+            exchange.bytes_out += len(data)
+        downstream.transport.write(data)
+        downstream.progress(exchange)
+
+    def _finish(self, exchange: Forwarding) -> None:
+        """The response has ended where its framing said."""
+        now = monotonic()
+        self.exchange = None
+        self.mode = IDLE
+        self.scanner = None
+        self.interim = 0
+        self.served += 1
+        if self.keep and exchange.downstream.request_complete and not self.transport.is_closing():
+            if self.held:
+                self.release(self.held)
+            connections.give(self.backend, self, now)
+        else:
+            self.transport.close()
+        exchange.finish(now)
+
+    def _invalid(self, exchange: Forwarding, detail: str) -> None:
+        self.abandon()
+        exchange.failed(InvalidResponse(f"backend {self.backend.name}: {detail}"))
+
+    def _cut_short(self, exchange: Forwarding) -> None:
+        """The response broke off: the client's connection is cut too, so that it can tell."""
+        self.abandon()
+        exchange.cut_short("reset")
+
+    def abandon(self) -> None:
+        """Leave the exchange and close at once, whatever is under way."""
+        self.exchange = None
+        self.mode = IDLE
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.downstream.hold(PEER)
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.downstream.release(PEER)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.backend.idle.pop(self, None)
+            return
+        mode = self.mode
+        self.exchange = None
+        self.mode = IDLE
+        if mode == HEAD and not self.buffer:
+            how = "reset" if exc else "closed"
+            exchange.failed(
+                BackendReset(f"backend {self.backend.name} {how} the connection before answering", reused=self.served > 0)
+            )
+        elif mode == HEAD:
+            exchange.failed(InvalidResponse(f"backend {self.backend.name} closed within the response head"))
+        elif mode == CLOSE and exc is None:
+            if self.rechunk:
+                exchange.downstream.transport.write(b"0\r\n\r\n")
+            exchange.finish(monotonic())
+        elif mode == TUNNEL:
+            exchange.downstream.close = True
+            exchange.finish(monotonic())
+        else:
+            exchange.cut_short("reset")

@@ -1,0 +1,223 @@
+"""One exchange: a request and its answer, as plugins see them; and Response, an answer made without a backend."""
+
+from __future__ import annotations
+
+import json
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lb_core.headers import Headers, check_field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lb_core.backend import Backend
+    from lb_core.errors import AttemptError
+    from lb_core.route import Route
+
+monotonic = time.monotonic
+
+_NO_BODY = (204, 205, 304)
+
+
+class Connection(Protocol):
+    """What an exchange knows about the client's connection."""
+
+    peer: str
+    """The address at the other end of the socket; empty for a unix socket."""
+    scheme: str
+    """`http` or `https`, as the client used it with us."""
+    port: int
+    """The listener's port."""
+
+
+class Exchange:
+    """A request and its answer.
+
+    Text is decoded and headers are parsed when first asked for, so a plugin pays for what it uses. Times are seconds of
+    `time.monotonic`; `started` is when the request head was complete, `first_byte` when the backend's head came (0.0
+    while there is none), `ended` when the last byte went out. `bytes_in` and `bytes_out` count body bytes as framed on
+    the wire. `flags` are the words of the access log; `error` is the error of the last failed attempt.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_response_headers",
+        "_state",
+        "attempts",
+        "backend",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "connection",
+        "ended",
+        "error",
+        "first_byte",
+        "flags",
+        "head",
+        "raw_host",
+        "raw_method",
+        "raw_request_id",
+        "raw_target",
+        "response_head",
+        "route",
+        "started",
+        "status",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        connection: Connection,
+        client: str,
+        method: bytes,
+        target: bytes,
+        host: bytes,
+        head: bytes,
+    ) -> None:
+        self.route = route
+        self.connection = connection
+        self.client = client
+        self.raw_method = method
+        self.raw_target = target
+        self.raw_host = host
+        self.head = head
+        self.raw_request_id = b""
+        self._headers: Headers | None = None
+        self._response_headers: Headers | None = None
+        self._state: dict[object, Any] | None = None
+        self.response_head = b""
+        self.backend: Backend | None = None
+        self.attempts = 0
+        self.status = 0
+        self.started = monotonic()
+        self.first_byte = 0.0
+        self.ended = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.error: AttemptError | None = None
+        self.flags: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """The request method, in the client's case (methods are case-sensitive)."""
+        return self.raw_method.decode("latin-1")
+
+    @property
+    def target(self) -> str:
+        """Path and query exactly as sent, percent-encoding included."""
+        return self.raw_target.decode("latin-1")
+
+    @property
+    def path(self) -> str:
+        """The target up to `?`, not decoded."""
+        return self.raw_target.partition(b"?")[0].decode("latin-1")
+
+    @property
+    def query(self) -> str:
+        """The target after `?`, not decoded; empty without one."""
+        return self.raw_target.partition(b"?")[2].decode("latin-1")
+
+    @property
+    def host(self) -> str:
+        """The host the client asked for: lower case, without port and trailing dot."""
+        return self.raw_host.decode("latin-1")
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`, as the client used it with us."""
+        return self.connection.scheme
+
+    @property
+    def request_id(self) -> str:
+        """The X-Request-Id: the client's, or ours."""
+        return self.raw_request_id.decode("latin-1")
+
+    @property
+    def headers(self) -> Headers:
+        """The request's fields as the client sent them; changes made in `before_request` go to the backend."""
+        if self._headers is None:
+            self._headers = Headers.parse(self.head)
+        return self._headers
+
+    @property
+    def response_headers(self) -> Headers:
+        """The backend's fields, none before its head came; changes made in `on_response` go to the client."""
+        if self._response_headers is None:
+            self._response_headers = Headers.parse(self.response_head)
+        return self._response_headers
+
+    @property
+    def state(self) -> dict[object, Any]:
+        """Room for plugins to remember something until `on_complete`; use an object of your own as the key."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request head was complete."""
+        return monotonic() - self.started
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the request head to the last byte of the answer; 0.0 until the exchange has ended."""
+        return self.ended - self.started if self.ended else 0.0
+
+    def flag(self, word: str) -> None:
+        """Add a word to the access log's flags, once."""
+        if word not in self.flags:
+            self.flags = (*self.flags, word)
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.method} {self.host}{self.target} {self.status or 'open'}>"
+
+
+class Response:
+    """An answer made without a backend: `Response(429, "slow down", headers={"Retry-After": "5"})`.
+
+    `body` is text (sent as UTF-8) or bytes. Serialised once, so an instance that is kept costs nothing to send again.
+    Raises ValueError for a status outside 200-599 and for fields that must not go on the wire.
+    """
+
+    __slots__ = ("_head", "body", "status")
+
+    def __init__(self, status: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        if not 200 <= status <= 599:
+            raise ValueError(f"status {status} is not a final status (200-599)")
+        self.status = status
+        self.body = body.encode() if isinstance(body, str) else bytes(body)
+        if self.body and status in _NO_BODY:
+            raise ValueError(f"a {status} answer carries no body (RFC 9110 section 6.4.1)")
+        fields = dict(headers or {})
+        for name, value in fields.items():
+            check_field(name, value)
+        if self.body and "content-type" not in {name.lower() for name in fields}:
+            fields["Content-Type"] = "text/plain; charset=utf-8"
+        if status not in (204, 304):  # a 304's length would be that of the 200 it stands for
+            fields["Content-Length"] = str(len(self.body))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self._head = f"HTTP/1.1 {status} {_reason(status)}\r\n{lines}".encode("latin-1")
+
+    @classmethod
+    def problem(
+        cls, status: int, word: str, detail: str, *, as_json: bool = False, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Our own errors: `{"error": word, "detail": detail}` for those who accept JSON, else a line of text."""
+        if not as_json:
+            return cls(status, f"{detail}\n", headers)
+        fields = {name: value for name, value in (headers or {}).items() if name.lower() != "content-type"}
+        fields["Content-Type"] = "application/json"
+        return cls(status, json.dumps({"error": word, "detail": detail}), fields)
+
+    def encode(self, *, connection: bytes = b"", without_body: bool = False) -> bytes:
+        """The whole answer as it goes on the wire; `connection` is a Connection field line or nothing."""
+        return b"%b%b\r\n%b" % (self._head, connection, b"" if without_body else self.body)
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"

@@ -1,0 +1,113 @@
+"""What would happen to a request, without sending it: the route and why, the plugins in order, the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lb_core.errors import LbError
+from lb_core.exchange import Exchange
+from lb_core.headers import check_field
+
+if TYPE_CHECKING:
+    from lb_core.route import Route
+    from lb_core.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class BackendView:
+    """A backend as a person sees it."""
+
+    name: str
+    address: str
+    state: str
+    reason: str
+    weight: int
+    in_flight: int
+    candidate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The way a request would take; `route` is empty and `why` says so where no route matches."""
+
+    method: str
+    url: str
+    client: str
+    route: str
+    why: str
+    strategy: str
+    plugins: tuple[str, ...]
+    backends: tuple[BackendView, ...]
+    choice: str
+    outcome: str
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+class _Asked:
+    """The connection of a request that is only asked about."""
+
+    def __init__(self, peer: str, scheme: str, port: int) -> None:
+        self.peer = peer
+        self.scheme = scheme
+        self.port = port
+
+
+def explain(
+    table: Table, method: str, url: str, *, client: str, headers: Mapping[str, str] | None = None
+) -> Explanation:
+    """Ask the table and the route's strategy. Raises LbError for a URL or header that cannot be sent."""
+    parts = urlsplit(url if "//" in url else f"http://{url}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise LbError(f"{url!r} is no URL to ask about: write one like http://example.com/path")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not target.isascii() or " " in target or not method.isascii():
+        raise LbError(f"{url!r} holds characters that cannot stand in a request: percent-encode them")
+    fields = {"Host": parts.netloc.rpartition("@")[2], **(headers or {})}
+    for name, value in fields.items():
+        check_field(name, value)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    head = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
+    entry = table.learn(fields["Host"].encode("latin-1"))
+    route = entry.route or entry.find(method.encode(), target.encode(), head, client)
+    if route is None:
+        return Explanation(method, url, client, "", f"no route matches host {entry.host.decode()!r} and path {parts.path or '/'!r}",
+                           "", (), (), "", "answered with 404 (no_route)")  # fmt: skip
+    connection = _Asked(client, parts.scheme, parts.port or (443 if parts.scheme == "https" else 80))
+    exchange = Exchange(route, connection, client, method.encode(), target.encode(), entry.host, head)
+    choice, outcome = _choose(route, exchange)
+    candidates = route.pool.candidates
+    backends = tuple(
+        BackendView(b.name, b.address, b.state, b.reason, b.weight, b.in_flight, b in candidates)
+        for b in route.pool.backends
+    )
+    strategy = route.config.strategy.name
+    return Explanation(method, url, client, route.name, _why(route), strategy, route.plugins, backends, choice, outcome)
+
+
+def _why(route: Route) -> str:
+    match = route.config.match
+    parts = [f"host {route.config.host}"]
+    parts += [f"path {match.path}"] if match.path else []
+    parts += [f"path prefix {match.path_prefix}"] if match.path_prefix else []
+    parts += [f"method {' or '.join(match.methods)}"] if match.methods else []
+    parts += [f"header {name}: {value}" for name, value in match.headers.items()]
+    parts += [f"query {name}={value}" for name, value in match.query.items()]
+    parts += [f"client in {', '.join(map(str, match.clients))}"] if match.clients else []
+    parts += [f"priority {route.config.priority}"] if route.config.priority else []
+    return ", ".join(parts)
+
+
+def _choose(route: Route, exchange: Exchange) -> tuple[str, str]:
+    candidates = route.pool.candidates
+    if not candidates:
+        return "", "waits for a first health check, else 503" if route.pool.starting else "answered with 503 (no_backend)"
+    chosen = route.select_backend(exchange, candidates) if route.select_backend is not None else None
+    if chosen is None:
+        return "", "answered with 500: no plugin chose a backend"
+    return chosen.name, f"sent to {chosen.address}"

@@ -1,0 +1,121 @@
+"""Header fields as plugins see them, and the rules about names that are the same everywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, MutableMapping
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+
+HOP_BY_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
+)
+"""Fields of one connection only (RFC 9110 section 7.6.1); fields named in Connection join them."""
+
+FRAMING = frozenset(("content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te"))
+"""Fields the engine alone decides about; plugins cannot change them."""
+
+
+class Headers(MutableMapping[str, str]):
+    """An ordered, case-insensitive list of header fields; text is Latin-1, as on the wire (RFC 9110 section 5.5).
+
+    Reading a name that occurs several times gives its values joined by `", "` (section 5.2); `get_all` gives them one
+    by one, as Set-Cookie needs. Setting replaces every field of that name. Raises ValueError for a name or value that
+    must not go on the wire, and on changing the fields of message framing.
+    """
+
+    __slots__ = ("_fields", "changed")
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._fields: list[tuple[str, str]] = []
+        self.changed = False
+        for name, value in fields:
+            _check_syntax(name, value)
+            self._fields.append((name, value.strip(" \t")))
+
+    @classmethod
+    def parse(cls, block: bytes) -> Headers:
+        """Read the field lines of a head that a parser has already accepted, up to its blank line; the first line is skipped."""
+        headers = cls()
+        fields = headers._fields
+        for line in block.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n"):
+            name, colon, value = line.partition(":")
+            if colon and " " not in name:
+                fields.append((name, value.strip(" \t")))
+        return headers
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        check_field(name, value)
+        key = name.lower()
+        self._fields = [field for field in self._fields if field[0].lower() != key]
+        self._fields.append((name, value.strip(" \t")))
+        self.changed = True
+
+    def __delitem__(self, name: str) -> None:
+        key = name.lower()
+        _refuse_framing(key)
+        kept = [field for field in self._fields if field[0].lower() != key]
+        if len(kept) == len(self._fields):
+            raise KeyError(name)
+        self._fields = kept
+        self.changed = True
+
+    def __iter__(self) -> Iterator[str]:
+        seen = set()
+        for name, _ in self._fields:
+            if name.lower() not in seen:
+                seen.add(name.lower())
+                yield name
+
+    def __len__(self) -> int:
+        return len({name.lower() for name, _ in self._fields})
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(field[0].lower() == name.lower() for field in self._fields)
+
+    def __repr__(self) -> str:
+        return f"Headers({self._fields!r})"
+
+    def add(self, name: str, value: str) -> None:
+        """Append a field, keeping those of the same name."""
+        check_field(name, value)
+        self._fields.append((name, value.strip(" \t")))
+        self.changed = True
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of a name, in order."""
+        key = name.lower()
+        return [value for field, value in self._fields if field.lower() == key]
+
+    def fields(self) -> list[tuple[str, str]]:
+        """Every field line, in order."""
+        return list(self._fields)
+
+    def encode(self) -> bytes:
+        """The field lines as they go on the wire, each ended by CRLF."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self._fields).encode("latin-1")
+
+
+def check_field(name: str, value: str) -> None:
+    """Raise ValueError unless the field may go on the wire and is not one of message framing."""
+    _check_syntax(name, value)
+    _refuse_framing(name.lower())
+
+
+def _check_syntax(name: str, value: str) -> None:
+    if not _TOKEN(name):
+        raise ValueError(f"header name {name!r} is not a token (RFC 9110 section 5.1)")
+    if not _VALUE(value):
+        raise ValueError(f"header {name}: value {value!r} holds control characters or text outside Latin-1")
+
+
+def _refuse_framing(key: str) -> None:
+    if key in FRAMING:
+        raise ValueError(f"header {key!r} belongs to message framing, which the engine decides")
