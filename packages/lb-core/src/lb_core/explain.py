@@ -107,7 +107,7 @@ def _choose(route: Route, exchange: Exchange) -> tuple[str, str]:
     candidates = route.pool.candidates
     if not candidates:
         return "", "waits for a first health check, else 503" if route.pool.starting else "answered with 503 (no_backend)"
-    chosen = route.select_backend(exchange, candidates) if route.select_backend is not None else None
+    chosen = route.select_backend(exchange, candidates)
     if chosen is None:
         return "", "answered with 500: no plugin chose a backend"
     return chosen.name, f"sent to {chosen.address}"

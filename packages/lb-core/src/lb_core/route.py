@@ -1,42 +1,33 @@
 """One route, compiled: what the engine needs for a request, fetched with one lookup.
 
 A hook nobody implements is a slot that holds None, so that asking costs one comparison. What a plugin raises is
-contained here: the hooks that decide (`before_request`, `select_backend`) raise HookFailure, which the engine answers with 500;
-those that watch are logged with the plugin's name and the request goes on.
+contained: where a hook decides (`before_request`, `select_backend`) the engine answers 500; one that watches is logged with the
+plugin's name and the request goes on.
 """
 
 from __future__ import annotations
 
 import logging
-from inspect import iscoroutinefunction
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lb_core.chain import Call, compile_chain, is_async
-from lb_core.errors import LbError
 
 if TYPE_CHECKING:
     from pluggy import HookImpl, PluginManager
 
     from lb_core.config import RouteConfig
+    from lb_core.exchange import Exchange
     from lb_core.pool import Pool
 
 log = logging.getLogger("lb.plugins")
-
-
-class HookFailure(LbError):
-    """A plugin raised where it should have decided; names the plugin and the hook."""
-
-    def __init__(self, plugin: str, hook: str) -> None:
-        self.plugin = plugin
-        self.hook = hook
-        super().__init__(f"plugin {plugin!r} failed in {hook}")
 
 
 class Route:
     """One route, compiled. Durations are seconds, sizes bytes; a timeout switched off is infinite, other limits are 0."""
 
     __slots__ = (
+        "_deciders",
         "active",
         "before_is_async",
         "before_request",
@@ -92,9 +83,10 @@ class Route:
         self.strip_prefix = config.strip_prefix.encode("latin-1")
         self.send_backend_host = config.host_header == "backend"
         self.plugins: tuple[str, ...] = ()
+        self._deciders: dict[object, str] = {}
         self.before_request: Call | None = None
         self.before_is_async = False
-        self.select_backend: Call | None = None
+        self.select_backend: Call = _nobody_chooses
         self.on_backend_error: Call | None = None
         self.on_response: Call | None = None
         self.on_complete: Call | None = None
@@ -103,46 +95,50 @@ class Route:
     def attach(self, manager: PluginManager) -> None:
         """Compile the hook chains from this route's own plugin manager."""
         hook = manager.hook
-        decide, watch = self._deciding, self._watching
-        self.before_request = compile_chain(hook.before_request, guard=decide)
+        self.before_request = compile_chain(hook.before_request)
         self.before_is_async = is_async(self.before_request)
-        self.select_backend = compile_chain(hook.select_backend, guard=decide)
-        self.on_backend_error = compile_chain(hook.on_backend_error, guard=watch)
-        self.on_response = compile_chain(hook.on_response, guard=watch)
-        self.on_complete = compile_chain(hook.on_complete, guard=watch)
-        self.on_health_result = compile_chain(hook.on_health_result, guard=watch)
+        self.select_backend = compile_chain(hook.select_backend) or _nobody_chooses
+        self.on_backend_error = compile_chain(hook.on_backend_error, guard=self._contained)
+        self.on_response = compile_chain(hook.on_response, guard=self._contained)
+        self.on_complete = compile_chain(hook.on_complete, guard=self._contained)
+        self.on_health_result = compile_chain(hook.on_health_result, guard=self._contained)
         self.plugins = tuple(name for name, _ in reversed(manager.list_name_plugin()))
+        deciding = [*hook.before_request.get_hookimpls(), *hook.select_backend.get_hookimpls()]
+        self._deciders = {getattr(impl.function, "__code__", None): impl.plugin_name for impl in deciding}
 
-    def _deciding(self, impl: HookImpl, call: Call) -> Call:
+    def culprit(self, error: BaseException) -> str:
+        """The plugin whose hook raised `error`, read from the traceback: so that a call that succeeds pays nothing for it."""
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in self._deciders:
+                return self._deciders[trace.tb_frame.f_code]
+            trace = trace.tb_next
+        return ", ".join(dict.fromkeys(self._deciders.values()))
+
+    def _contained(self, impl: HookImpl, call: Call) -> Call:
         plugin, hook = impl.plugin_name, impl.function.__name__
 
-        async def awaited(*args: Any) -> Any:
+        def failed() -> None:
+            self.plugin_errors += 1
+            log.exception("plugin %r failed in %s; the request went on without it", plugin, hook)
+
+        def of_exchange(exchange: Exchange) -> None:
             try:
-                return await call(*args)
-            except Exception as error:
-                self.plugin_errors += 1
-                raise HookFailure(plugin, hook) from error
-
-        def called(*args: Any) -> Any:
-            try:
-                return call(*args)
-            except Exception as error:
-                self.plugin_errors += 1
-                raise HookFailure(plugin, hook) from error
-
-        return awaited if iscoroutinefunction(impl.function) else called
-
-    def _watching(self, impl: HookImpl, call: Call) -> Call:
-        plugin, hook = impl.plugin_name, impl.function.__name__
-
-        def called(*args: Any) -> None:
-            try:
-                call(*args)
+                call(exchange)
             except Exception:
-                self.plugin_errors += 1
-                log.exception("plugin %r failed in %s; the request went on without it", plugin, hook)
+                failed()
 
-        return called
+        def of_two(first: object, second: object) -> None:
+            try:
+                call(first, second)
+            except Exception:
+                failed()
+
+        return of_two if hook in ("on_backend_error", "on_health_result") else of_exchange
 
     def __repr__(self) -> str:
         return f"<Route {self.name}>"
+
+
+def _nobody_chooses(exchange: object, candidates: object) -> None:
+    """The chain of a route without a strategy."""

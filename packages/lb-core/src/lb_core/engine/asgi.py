@@ -207,7 +207,8 @@ class _Exchanged(asyncio.Transport):
         if name == "sslcontext":
             return True if self._scope.get("scheme") == "https" else default
         if name == "sockname":
-            return tuple(self._scope["server"]) if self._scope.get("server") else default
+            server = self._scope.get("server")  # a server on a unix socket has a path and no port
+            return tuple(server) if server and server[1] is not None else default
         return default
 
     # what the response parser calls

@@ -16,13 +16,14 @@ the next request begins, the connection is closed instead of kept.
 from __future__ import annotations
 
 import asyncio
+from random import getrandbits
 from typing import TYPE_CHECKING, Any, cast
 
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.deadlines import NEVER
 from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader
 from lb_core.engine.forwarding import Forwarding
-from lb_core.engine.heads import RequestHead, read_request
+from lb_core.engine.heads import RequestHead, Special, read_request
 from lb_core.engine.origin import Origin
 from lb_core.errors import RequestError
 
@@ -37,8 +38,6 @@ LINGER_BYTES = 1024 * 1024
 FIRST_REQUEST_GRACE = 0.2
 MAX_EMPTY_LINES = 4
 
-_NO_REQUEST = RequestHead(b"", b"", None, b"", None, 0)
-
 
 class Downstream(Reader):
     """One connection from a client."""
@@ -47,11 +46,17 @@ class Downstream(Reader):
         "buffer",
         "close",
         "deadline",
+        "deadlines",
         "engine",
         "exchange",
+        "id_prefix",
+        "keep_alive",
         "left",
         "limits",
         "listener",
+        "max_fields",
+        "max_requests",
+        "max_target",
         "origin",
         "peer",
         "plain",
@@ -69,9 +74,15 @@ class Downstream(Reader):
         del app_state, _loop
         self.held = 0
         self.engine: Engine = config.app.engine
+        self.deadlines = self.engine.deadlines
         self.listener = config.listener
         self.timeouts = config.listener.timeouts
-        self.limits = config.listener.limits
+        self.limits = limits = config.listener.limits
+        self.max_target = limits.target
+        self.max_fields = limits.fields
+        self.max_requests = limits.requests or NEVER
+        self.keep_alive = self.timeouts.keep_alive or NEVER
+        self.id_prefix = b"%024x" % getrandbits(96)
         self.server_state = server_state
         self.buffer = b""
         self.state = HEAD
@@ -96,14 +107,13 @@ class Downstream(Reader):
         self.port = sockname[1] if isinstance(sockname, tuple) else self.listener.port
         self.origin = Origin(self.peer, self.scheme, self.port, self.engine.trusted_proxies)
         self.server_state.connections.add(self)
-        deadlines = self.engine.deadlines
-        deadlines.connections.add(self)
-        self.deadline = deadlines.clock() + (self.timeouts.header or NEVER)
+        self.deadlines.connections.add(self)
+        self.deadline = self.deadlines.clock() + (self.timeouts.header or NEVER)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = GONE
         self.server_state.connections.discard(self)
-        self.engine.deadlines.connections.discard(self)
+        self.deadlines.connections.discard(self)
         if self.exchange is not None:
             self.exchange.abandoned()
 
@@ -159,17 +169,15 @@ class Downstream(Reader):
                 return
         # a request without a body usually ends the data: then there is nothing to search
         blank = len(data) - 4 if data[-4:] == b"\r\n\r\n" else data.find(b"\r\n\r\n")
-        limits = self.limits
         try:
             if blank < 0:
                 self._check_partial(data)
                 self.buffer = data
                 return
-            if blank > limits.target:
+            if blank > self.max_target:
                 blank = data.index(b"\r\n\r\n")
                 self._check_lengths(data, blank)
-            request = read_request(data, blank, limits.fields)
-            self._begin(request, data)
+            self._begin(read_request(data, blank, self.max_fields), data)
         except RequestError as error:
             self._refuse(error, data)
 
@@ -188,50 +196,59 @@ class Downstream(Reader):
         """A head that is not complete yet: refuse what can no longer become acceptable."""
         if not self.buffer and self.served:
             # the first bytes of a further request: from now on the head's own timeout
-            self.deadline = self.engine.deadlines.clock() + (self.timeouts.header or NEVER)
-        if len(data) > self.limits.target:
+            self.deadline = self.deadlines.clock() + (self.timeouts.header or NEVER)
+        if len(data) > self.max_target:
             self._check_lengths(data, len(data))
 
     def _check_lengths(self, data: bytes, blank: int) -> None:
         line = data.find(b"\r\n", 0, blank + 2)
-        if (line if line >= 0 else blank) > self.limits.target:
-            raise RequestError(414, "target_too_long", f"the request line exceeds {self.limits.target} bytes")
+        if (line if line >= 0 else blank) > self.max_target:
+            raise RequestError(414, "target_too_long", f"the request line exceeds {self.max_target} bytes")
         if blank + 4 > self.limits.head:
             raise RequestError(431, "head_too_large", f"the request head exceeds {self.limits.head} bytes")
 
     def _begin(self, request: RequestHead, data: bytes) -> None:
         """A request head was accepted: find its route, frame its body, start the exchange."""
+        method, target, host, _, special, end = request
         table = self.engine.table
-        special = request.special
-        raw_host = request.host if request.host is not None else b""
-        entry = table.learned.get(raw_host) or table.learn(raw_host)
-        origin = self.origin
-        client = origin.peer if special is None or not origin.trusted else origin.client(special)
-        route = entry.route or entry.find(request.method, request.target, data, client)
-        self.served += 1
-        if self.served >= self.limits.requests:
+        entry = table.learned.get(host) or table.learn(host or b"")  # type: ignore[arg-type]
+        client = self.peer
+        if special is not None and self.origin.trusted:
+            client = self.origin.client(special)
+        route = entry.route or entry.find(method, target, data, client)
+        self.served = served = self.served + 1
+        if served >= self.max_requests:
             self.close = True
+        body = b""
         if special is None:
             self.state = WAITING
-            self.plain = not self.close and request.method != b"HEAD"
-            if len(data) != request.end:
-                self.buffer = data[request.end :]
-            body = b""
+            self.plain = not self.close and method != b"HEAD"
+            if len(data) != end:
+                self.buffer = data[end:]
+                data = data[:end]
         else:
             if special.close:
                 self.close = True
-            self.plain = False
-            body = self._frame(data[request.end :], special.length, special.chunked)
-            self.plain = self.state == WAITING and not self.close and not special.upgrade and request.method != b"HEAD"
-        head = data if len(data) == request.end else data[: request.end]
-        exchange = Forwarding(route or self.engine.unmatched, self, client, request, entry.host, head)
-        self.exchange = exchange
+            body = self._frame(data[end:], special.length, special.chunked)
+            self.plain = self.state == WAITING and self._may_be_plain(method, special)
+            data = data[:end]
         if route is None:
+            route = self.engine.unmatched
+            self.exchange = exchange = Forwarding(route, self, client, request, entry.host, data)
             exchange.begin_refused(RequestError(self.engine.no_route_status, "no_route", "no route"))
-        elif route.max_body and special is not None and special.length > route.max_body:
-            exchange.begin_refused(RequestError(413, "body_too_large", f"the request body exceeds {route.max_body} bytes"))
+            return
+        self.exchange = exchange = Forwarding(route, self, client, request, entry.host, data)
+        if route.max_body and special is not None and self._too_large(special.length, route.max_body):
+            exchange.begin_refused(_body_too_large(route.max_body))
         else:
             exchange.begin(body)
+
+    def _may_be_plain(self, method: bytes, special: Special | None) -> bool:
+        """Whether an ordinary response may pass as it is."""
+        return not self.close and method != b"HEAD" and (special is None or not special.upgrade)
+
+    def _too_large(self, length: int, limit: int) -> bool:
+        return length > limit or (self.scanner is not None and self.scanner.payload > limit)
 
     def _frame(self, data: bytes, length: int, chunked: bool) -> bytes:
         """The part of a body that came with its head; sets the state. Raises RequestError."""
@@ -261,7 +278,6 @@ class Downstream(Reader):
         if scanner.finished:
             self.state = WAITING
             self.buffer = scanner.rest
-            self.scanner = None
         return out
 
     def _read_body(self, data: bytes) -> None:
@@ -269,15 +285,14 @@ class Downstream(Reader):
         if exchange is None:
             raise AssertionError("a body without its exchange")
         if self.state == CHUNKED:
-            scanner = self.scanner
             try:
                 data = self._scan(data)
             except RequestError as error:
                 exchange.broken_request(error)
                 return
             limit = exchange.route.max_body
-            if limit and scanner is not None and scanner.payload > limit:
-                exchange.broken_request(RequestError(413, "body_too_large", f"the request body exceeds {limit} bytes"))
+            if limit and self._too_large(0, limit):
+                exchange.broken_request(_body_too_large(limit))
                 return
         else:
             self.left -= len(data)
@@ -286,8 +301,9 @@ class Downstream(Reader):
                 if self.left < 0:
                     self.buffer = data[self.left :]
                     data = data[: self.left]
-        now = self.engine.deadlines.now
+        now = self.deadlines.now
         if self.state == WAITING:
+            self.plain = self._may_be_plain(exchange.raw_method, exchange.request[4])
             self.deadline = now + exchange.route.header_timeout
         else:
             self.deadline = now + (self.timeouts.body or NEVER)
@@ -300,7 +316,7 @@ class Downstream(Reader):
         method, target = line if len(line) == 2 else (b"", b"")
         self.close = True
         self.buffer = b""
-        request = _NO_REQUEST._replace(method=method, target=target[: self.limits.target])
+        request: RequestHead = (method, target[: self.max_target], None, b"", None, 0)
         exchange = Forwarding(self.engine.unmatched, self, self.peer, request, b"", b"")
         self.exchange = exchange
         exchange.begin_refused(error)
@@ -318,15 +334,15 @@ class Downstream(Reader):
         if self.held:
             self.release(CONNECTING)
         if self.state == WAITING:
-            self.deadline = self.engine.deadlines.now + exchange.route.header_timeout
+            self.deadline = self.deadlines.now + exchange.route.header_timeout
         else:
-            self.deadline = self.engine.deadlines.now + (self.timeouts.body or NEVER)
+            self.deadline = self.deadlines.now + (self.timeouts.body or NEVER)
 
     def progress(self, exchange: Forwarding) -> None:
         """Bytes of the answer went out."""
         if not self.stalled:
             limit = exchange.route.tunnel_timeout if self.state == TUNNEL else exchange.route.idle_timeout
-            self.deadline = self.engine.deadlines.now + limit
+            self.deadline = self.deadlines.now + limit
 
     def connection_field(self, http10: bool) -> bytes:
         """The Connection field of the answer: none where HTTP/1.1 goes on."""
@@ -344,6 +360,7 @@ class Downstream(Reader):
     def finished(self) -> None:
         """The exchange has ended: go on with the next request, or close."""
         self.exchange = None
+        self.scanner = None
         if self.held:
             self.release(CONNECTING | PEER)
         state = self.state
@@ -353,7 +370,7 @@ class Downstream(Reader):
             self._end(complete=state in (WAITING, TUNNEL))
             return
         self.state = HEAD
-        self.deadline = self.engine.deadlines.now + (self.timeouts.keep_alive or NEVER)
+        self.deadline = self.deadlines.now + self.keep_alive
         if self.buffer or self.stalled:
             # a pipelined request, taken through the loop, so that a thousand of them do not recurse; or a client that
             # must read its answers before it may ask for more
@@ -380,7 +397,7 @@ class Downstream(Reader):
             return
         self.state = LINGER
         self.left = LINGER_BYTES
-        self.deadline = self.engine.deadlines.clock() + LINGER_SECONDS
+        self.deadline = self.deadlines.clock() + LINGER_SECONDS
         if self.held:
             self.release(self.held)
         self.transport.write_eof()
@@ -403,7 +420,7 @@ class Downstream(Reader):
 
     def pause_writing(self) -> None:
         self.stalled = True
-        self.deadline = self.engine.deadlines.now + (self.timeouts.write or NEVER)
+        self.deadline = self.deadlines.now + (self.timeouts.write or NEVER)
         if self.exchange is not None and self.exchange.upstream is not None:
             self.exchange.upstream.hold(PEER)
 
@@ -427,3 +444,7 @@ class Downstream(Reader):
         else:
             self.transport.abort() if self.stalled else self.transport.close()
             self.deadline = now + LINGER_SECONDS
+
+
+def _body_too_large(limit: int) -> RequestError:
+    return RequestError(413, "body_too_large", f"the request body exceeds {limit} bytes")

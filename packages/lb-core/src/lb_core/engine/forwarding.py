@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from random import getrandbits
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from lb_core.backend import Backend
 from lb_core.engine import connections
 from lb_core.engine.requests import compose
-from lb_core.engine.upstream import Upstream
+from lb_core.engine.upstream import HEAD, Upstream
 from lb_core.errors import (
     AttemptError,
     BackendReset,
@@ -37,7 +36,6 @@ from lb_core.errors import (
     RequestError,
 )
 from lb_core.exchange import Exchange, Response
-from lb_core.route import HookFailure
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -76,36 +74,41 @@ class Forwarding(Exchange):
         "wants_tunnel",
     )
 
-    def __init__(self, route: Route, downstream: Downstream, client: str, request: RequestHead, host: bytes, data: bytes) -> None:
-        Exchange.__init__(self, route, downstream, client, request.method, request.target, host, data)
-        special = request.special
+    def __init__(
+        self, route: Route, downstream: Downstream, client: str, request: RequestHead, host: bytes, head: bytes
+    ) -> None:
+        # what Exchange.__init__ does, written out: one call less for every request
+        self.route = route
+        self.connection = self.downstream = downstream
+        self.client = client
         self.request = request
-        self.downstream = downstream
-        self.upstream: Upstream | None = None
-        self.payload: bytes | None = None
-        self.body = b""
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.queued: asyncio.TimerHandle | None = None
-        self.trying = False
-        self.fresh = False
-        self.budgeted = False
+        self.raw_method, self.raw_target, _, _, special, _ = request
+        self.raw_host = host
+        self.head = head
+        self._headers = self._response_headers = self._state = None
+        self.response_head = self.body = b""
+        self.backend = self.upstream = self.payload = self.error = None
+        self.task = self.timer = self.queued = None
+        self.attempts = self.status = self.bytes_in = self.bytes_out = 0
+        self.first_byte = self.ended = 0.0
+        self.flags = ()
+        self.trying = self.fresh = self.budgeted = False
         if special is None:
-            self.http10 = False
-            self.wants_tunnel = False
-            self.raw_request_id = b"%032x" % getrandbits(128)
+            self.http10 = self.wants_tunnel = False
+            self.raw_request_id = b"%b%08x" % (downstream.id_prefix, downstream.served)
         else:
-            self.raw_request_id = special.request_id or b"%032x" % getrandbits(128)
             self.http10 = special.http10
             self.wants_tunnel = special.upgrade != b""
+            self.raw_request_id = special.request_id or b"%b%08x" % (downstream.id_prefix, downstream.served)
+        self.started = monotonic()
 
     def begin(self, body: bytes) -> None:
         """Start; `body` is what of the request's body came with the head, framing checked."""
         route = self.route
         route.requests += 1
         route.active += 1
-        self.body = body
         if body:
+            self.body = body
             self.bytes_in = len(body)
         if route.request_timeout:
             loop = asyncio.get_running_loop()
@@ -116,8 +119,8 @@ class Forwarding(Exchange):
                 return
             try:
                 answer = route.before_request(self)
-            except HookFailure as failure:
-                self._plugin_failed(failure)
+            except Exception as error:
+                self._plugin_failed(error, "before_request")
                 return
             if answer is not None:
                 self._answer_from_plugin(answer)
@@ -144,8 +147,8 @@ class Forwarding(Exchange):
         before_request = self.route.before_request
         try:
             answer = await before_request(self) if before_request is not None else None
-        except HookFailure as failure:
-            self._plugin_failed(failure)
+        except Exception as error:
+            self._plugin_failed(error, "before_request")
             return
         self.task = None
         if answer is not None:
@@ -161,9 +164,9 @@ class Forwarding(Exchange):
             return
         route = self.route
         try:
-            backend = route.select_backend(self, candidates) if route.select_backend is not None else None
-        except HookFailure as failure:
-            self._plugin_failed(failure)
+            backend = route.select_backend(self, candidates)
+        except Exception as error:
+            self._plugin_failed(error, "select_backend")
             return
         if type(backend) is not Backend:
             log.error("route %r: select_backend chose %r, which is no backend", route.name, backend)
@@ -238,15 +241,17 @@ class Forwarding(Exchange):
             self._send(connection)
 
     def _send(self, connection: Upstream) -> None:
+        """Write the request to a connection, in one piece with what of its body is here."""
         payload = self.payload
         if payload is None:
             raise AssertionError("an attempt without the request's bytes")
         self.upstream = connection
-        downstream = self.downstream
-        downstream.connected(self)
-        if self.request.host is None or self.route.send_backend_host:
+        self.downstream.connected(self)
+        if self.request[2] is None or self.route.send_backend_host:
             payload = _with_host(payload, self)
-        connection.begin(self, payload)
+        connection.exchange = self
+        connection.mode = HEAD
+        connection.transport.write(payload)
         if len(payload) > REPLAY_LIMIT:
             self.payload = None
 
@@ -352,8 +357,11 @@ class Forwarding(Exchange):
             log.error("route %r: before_request answered %r, which is no Response", self.route.name, response)
             self.refuse(500, "plugin_error", "a plugin failed")
 
-    def _plugin_failed(self, failure: HookFailure) -> None:
-        log.error("route %r: %s", self.route.name, failure, exc_info=failure.__cause__)
+    def _plugin_failed(self, error: Exception, hook: str) -> None:
+        """A hook that decides has raised: answer 500, never let the request through."""
+        self.route.plugin_errors += 1
+        plugin = self.route.culprit(error)
+        log.error("route %r: plugin %r failed in %s", self.route.name, plugin, hook, exc_info=error)
         self.refuse(500, "plugin_error", "a plugin failed")
 
     def expire(self) -> None:
@@ -398,9 +406,10 @@ class Forwarding(Exchange):
         self.ended = now
         route = self.route
         route.active -= 1
-        if self.trying and self.backend is not None:
-            self.backend.requests += 1
-            self._leave(self.backend)
+        if self.trying:
+            backend = self.backend
+            backend.requests += 1  # type: ignore[union-attr]  # trying means there is one
+            self._leave(backend)  # type: ignore[arg-type]
         if self.timer is not None:
             self.timer.cancel()
         self.upstream = None

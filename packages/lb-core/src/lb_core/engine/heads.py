@@ -20,7 +20,6 @@ the slices.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httptools
@@ -189,15 +188,10 @@ class Special:
 _MUST_STAY = frozenset((b"host:", b"content-length:", b"transfer-encoding:"))
 
 
-class RequestHead(NamedTuple):
-    """A request head that was accepted: `end` is the index behind it, `rest` what follows the request line's target."""
+RequestHead = tuple[bytes, bytes, bytes | None, bytes, Special | None, int]
+"""A request head that was accepted: method, target, Host value, what follows the target, Special, index behind the head.
 
-    method: bytes
-    target: bytes
-    host: bytes | None
-    rest: bytes
-    special: Special | None
-    end: int
+A plain tuple: a NamedTuple costs a quarter of a microsecond, a hundredth of a request."""
 
 
 def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
@@ -250,7 +244,7 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
         host = b" " + special.absolute_host.lower()
     elif host is None and (special is None or not special.http10):
         raise RequestError(400, "bad_host", "an HTTP/1.1 request needs one Host field")
-    return RequestHead(method, target, host, rest, special, end)
+    return method, target, host, rest, special, end
 
 
 def _unusual_line(method: bytes, target: bytes, rest: bytes) -> tuple[Special, bytes]:

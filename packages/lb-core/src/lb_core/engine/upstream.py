@@ -78,12 +78,6 @@ class Upstream(Reader):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
 
-    def begin(self, exchange: Forwarding, payload: bytes) -> None:
-        """Send a request, and wait for its response."""
-        self.exchange = exchange
-        self.mode = HEAD
-        self.transport.write(payload)
-
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         mode = self.mode
