@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lb_core.headers import Headers
     from lb_core.pool import Pool
     from lb_core.route import Route
+    from lb_core.settings import Duration, Network, Settings, Size
 
 __version__ = "0.1.0"
 
@@ -27,16 +28,20 @@ _WHERE = {
     "AttemptError": "errors",
     "Backend": "backend",
     "ConfigError": "errors",
+    "Duration": "settings",
     "Event": "events",
     "Exchange": "exchange",
     "Feature": "features",
     "Headers": "headers",
     "LbError": "errors",
     "LoadBalancer": "balancer",
+    "Network": "settings",
     "PluginError": "errors",
     "Pool": "pool",
     "Response": "exchange",
     "Route": "route",
+    "Settings": "settings",
+    "Size": "settings",
     "Strategy": "features",
 }
 
@@ -44,16 +49,20 @@ __all__ = [
     "AttemptError",
     "Backend",
     "ConfigError",
+    "Duration",
     "Event",
     "Exchange",
     "Feature",
     "Headers",
     "LbError",
     "LoadBalancer",
+    "Network",
     "PluginError",
     "Pool",
     "Response",
     "Route",
+    "Settings",
+    "Size",
     "Strategy",
     "hookimpl",
     "hookspec",

@@ -8,9 +8,9 @@ nothing in its configuration changed (its plugins' state with it). Exchanges und
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from lb_core import dsl
@@ -30,6 +30,7 @@ from lb_core.config import (
 from lb_core.defaults.access_log import AccessLog
 from lb_core.engine.asgi import AsgiBridge
 from lb_core.engine.engine import Engine
+from lb_core.engine.forwarding import problem
 from lb_core.errors import ConfigError, LbError, PluginError
 from lb_core.events import Event
 from lb_core.explain import Explanation, explain
@@ -72,14 +73,14 @@ class LoadBalancer:
         self._running = False
         self.config = config or Config()
         self.engine = Engine(Table(()), self._unmatched())
-        self._bridge = AsgiBridge(self, ListenerConfig(name="embedded", address=":80"))
+        self._bridge = AsgiBridge(self, ListenerConfig(name="embedded", address=":0"))
         if config is not None:
             self.apply(config)
 
     @classmethod
     def from_file(
         cls,
-        path: str | os.PathLike[str],
+        path: str | Path,
         *,
         environ: Mapping[str, str] | None = None,
         overrides: Mapping[str, Any] | None = None,
@@ -94,6 +95,11 @@ class LoadBalancer:
         balancer._source = lambda: load_config(path, balancer.plugins, environ, overrides)
         balancer.apply(build(document, plugins))
         return balancer
+
+    @property
+    def running(self) -> bool:
+        """Whether the lifespan has been entered: health checks, timeouts and plugins are at work."""
+        return self._running
 
     @property
     def table(self) -> Table:
@@ -135,10 +141,15 @@ class LoadBalancer:
             self._written = False
         old_log = self._access_log
         access_log = self._make_access_log(config)
-        pools = {pool.name: self._make_pool(pool) for pool in config.pools}
-        routes = {each.name: self._make_route(each, pools[each.pool], access_log) for each in config.routes}
-        unmatched = self._unmatched(access_log)
-        table = Table(routes.values())
+        try:
+            pools = {pool.name: self._make_pool(pool) for pool in config.pools}
+            routes = {each.name: self._make_route(each, pools[each.pool], access_log) for each in config.routes}
+            unmatched = self._unmatched(config, access_log)
+            table = Table(routes.values())
+        except BaseException:
+            if access_log is not None and access_log is not old_log:
+                access_log.close()
+            raise
 
         self._access_log = access_log
         gone = self._swap_pools(config, pools)
@@ -149,7 +160,6 @@ class LoadBalancer:
         self.config, self.pools, self.routes = config, pools, routes
         engine = self.engine
         engine.unmatched = unmatched
-        engine.no_route_status = config.no_route_status
         engine.trusted_proxies = config.trusted_proxies
         engine.backends = tuple(backend for pool in pools.values() for backend in pool.backends)
         engine.table = table
@@ -158,11 +168,15 @@ class LoadBalancer:
             self._start_checks()
             if access_log is not old_log:
                 self._start_log()
+        elif old_log is not None and access_log is not old_log:
+            old_log.close()
 
     def reload(self) -> bool:
         """Read the source again; a configuration that cannot be used is refused, and the old one goes on."""
         if self._source is None:
-            self.notify(Event("config_refused", "this balancer was not made from a file: there is nothing to read again"))
+            self.notify(
+                Event("config_refused", "this balancer was not made from a file: there is nothing to read again")
+            )
             return False
         try:
             self.apply(self._source())
@@ -184,7 +198,8 @@ class LoadBalancer:
     ) -> Explanation:
         """Which route a request would take and who would serve it, without sending anything."""
         self._settle()
-        return explain(self.table, method, url, client=client, headers=headers)
+        status = self.config.no_route_status
+        return explain(self.table, method, url, client=client, headers=headers, no_route_status=status)
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
@@ -254,12 +269,15 @@ class LoadBalancer:
             raise PluginError(f"route {config.name!r}: cannot build {choice.name!r} or a feature: {error!r}") from error
         return route
 
-    def _unmatched(self, access_log: AccessLog | None = None) -> Route:
+    def _unmatched(self, config: Config | None = None, access_log: AccessLog | None = None) -> Route:
+        """The route of requests that match no other: answers them, and accounts for them."""
         route = Route(RouteConfig(name=UNMATCHED, host="*", pool=UNMATCHED), Pool(UNMATCHED, ()))
         strategy = self.plugins.strategies["least_connections"].build()
         features = [("access_log", access_log)] if access_log is not None else []
         route.attach(self.plugins.traffic_manager(strategy, features, "none"))
-        route.before_request = None  # nobody's request: there is nothing to decide
+        status = self.config.no_route_status if config is None else config.no_route_status
+        route.before_request = lambda exchange: problem(exchange, status, "no_route", "no route")
+        route.before_is_async = False
         route.plugins = ()
         return route
 
@@ -293,7 +311,9 @@ class LoadBalancer:
         for name, config in wanted.items():
             self._check_configs[name] = config
             if name not in self._checks and config.health_check is not None:
-                checker = HealthChecker(self.pools[name], config.health_check, host=config.host, report=self._report(name))
+                checker = HealthChecker(
+                    self.pools[name], config.health_check, host=config.host, report=self._report(name)
+                )
                 self._checks[name] = asyncio.get_running_loop().create_task(checker.run())
 
     def _report(self, pool: str) -> Callable[[Backend, HealthResult], None]:
@@ -334,9 +354,7 @@ async def _keep_writing(log: AccessLog) -> None:
         await asyncio.Event().wait()
 
 
-def _update(
-    known: Mapping[tuple[str, str, int], Backend], pool: str, wanted: BackendConfig, checked: bool
-) -> Backend:
+def _update(known: Mapping[tuple[str, str, int], Backend], pool: str, wanted: BackendConfig, checked: bool) -> Backend:
     """The backend of that name and address, with what may change at run time brought up to date."""
     backend = known.get((wanted.name, wanted.host, wanted.port))
     if backend is None:
@@ -350,5 +368,3 @@ def _update(
     backend.zone = wanted.zone
     backend.labels = dict(wanted.labels)
     return backend
-
-

@@ -55,11 +55,9 @@ class Exchange:
         "error",
         "first_byte",
         "flags",
-        "head",
         "raw_host",
-        "raw_method",
         "raw_request_id",
-        "raw_target",
+        "request",
         "response_head",
         "route",
         "started",
@@ -79,10 +77,8 @@ class Exchange:
         self.route = route
         self.connection = connection
         self.client = client
-        self.raw_method = method
-        self.raw_target = target
+        self.request: tuple[bytes, bytes, bytes | None, bytes, Any, int] = (method, target, None, head, None, 0)
         self.raw_host = host
-        self.head = head
         self.raw_request_id = b""
         self._headers: Headers | None = None
         self._response_headers: Headers | None = None
@@ -98,6 +94,21 @@ class Exchange:
         self.bytes_out = 0
         self.error: AttemptError | None = None
         self.flags: tuple[str, ...] = ()
+
+    @property
+    def raw_method(self) -> bytes:
+        """The request method as sent."""
+        return self.request[0]
+
+    @property
+    def raw_target(self) -> bytes:
+        """Path and query as sent; of an absolute target too."""
+        return self.request[1]
+
+    @property
+    def head(self) -> bytes:
+        """The request's head as sent, up to its blank line."""
+        return self.request[3]
 
     @property
     def method(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from lb_core.errors import LbError
 from lb_core.exchange import Exchange
@@ -49,6 +50,11 @@ class Explanation:
         return asdict(self)
 
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
+_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_TARGET = re.compile(r"[\x21-\x7e]+").fullmatch
+
+
 class _Asked:
     """The connection of a request that is only asked about."""
 
@@ -59,26 +65,30 @@ class _Asked:
 
 
 def explain(
-    table: Table, method: str, url: str, *, client: str, headers: Mapping[str, str] | None = None
+    table: Table,
+    method: str,
+    url: str,
+    *,
+    client: str,
+    headers: Mapping[str, str] | None = None,
+    no_route_status: int = 404,
 ) -> Explanation:
-    """Ask the table and the route's strategy. Raises LbError for a URL or header that cannot be sent."""
-    parts = urlsplit(url if "//" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise LbError(f"{url!r} is no URL to ask about: write one like http://example.com/path")
+    """Ask the table and the route's strategy. Raises LbError for a method, URL or header that cannot be sent."""
+    parts, port = _split(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not target.isascii() or " " in target or not method.isascii():
+    if not _TARGET(target):
         raise LbError(f"{url!r} holds characters that cannot stand in a request: percent-encode them")
-    fields = {"Host": parts.netloc.rpartition("@")[2], **(headers or {})}
-    for name, value in fields.items():
-        check_field(name, value)
+    if not _METHOD(method):
+        raise LbError(f"{method!r} is no request method: write one like GET")
+    fields = _fields(parts.netloc.rpartition("@")[2], headers or {})
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     head = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
     entry = table.learn(fields["Host"].encode("latin-1"))
     route = entry.route or entry.find(method.encode(), target.encode(), head, client)
     if route is None:
-        return Explanation(method, url, client, "", f"no route matches host {entry.host.decode()!r} and path {parts.path or '/'!r}",
-                           "", (), (), "", "answered with 404 (no_route)")  # fmt: skip
-    connection = _Asked(client, parts.scheme, parts.port or (443 if parts.scheme == "https" else 80))
+        why = f"no route matches host {entry.host.decode()!r} and path {parts.path or '/'!r}"
+        return Explanation(method, url, client, "", why, "", (), (), "", f"answered with {no_route_status} (no_route)")
+    connection = _Asked(client, parts.scheme, port)
     exchange = Exchange(route, connection, client, method.encode(), target.encode(), entry.host, head)
     choice, outcome = _choose(route, exchange)
     candidates = route.pool.candidates
@@ -88,6 +98,31 @@ def explain(
     )
     strategy = route.config.strategy.name
     return Explanation(method, url, client, route.name, _why(route), strategy, route.plugins, backends, choice, outcome)
+
+
+def _split(url: str) -> tuple[SplitResult, int]:
+    """The parts of a URL, whose scheme may be left out, and its port."""
+    try:
+        parts = urlsplit(url if _SCHEME(url) else f"http://{url}")
+        port = parts.port
+    except ValueError as error:
+        raise LbError(f"{url!r} is no URL to ask about: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise LbError(f"{url!r} is no URL to ask about: write one like http://example.com/path")
+    return parts, port or (443 if parts.scheme == "https" else 80)
+
+
+def _fields(host: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """The request's fields; a Host among `headers` takes the place of the URL's."""
+    fields = {"Host": host}
+    for name, value in headers.items():
+        fields["Host" if name.lower() == "host" else name] = value
+    for name, value in fields.items():
+        try:
+            check_field(name, value)
+        except ValueError as error:
+            raise LbError(str(error)) from None
+    return fields
 
 
 def _why(route: Route) -> str:
@@ -104,10 +139,17 @@ def _why(route: Route) -> str:
 
 
 def _choose(route: Route, exchange: Exchange) -> tuple[str, str]:
-    candidates = route.pool.candidates
+    """The backend's name, or none, and what becomes of the request."""
+    pool = route.pool
+    candidates = pool.candidates
+    if not candidates and pool.fallback is not None:
+        candidates = pool.fallback.candidates
     if not candidates:
-        return "", "waits for a first health check, else 503" if route.pool.starting else "answered with 503 (no_backend)"
-    chosen = route.select_backend(exchange, candidates)
+        return "", "waits for a first health check, else 503" if pool.starting else "answered with 503 (no_backend)"
+    try:
+        chosen = route.select_backend(exchange, candidates)
+    except Exception as error:
+        return "", f"answered with 500: plugin {route.culprit(error)!r} failed in select_backend: {error!r}"
     if chosen is None:
         return "", "answered with 500: no plugin chose a backend"
     return chosen.name, f"sent to {chosen.address}"

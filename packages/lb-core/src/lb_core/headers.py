@@ -36,7 +36,7 @@ class Headers(MutableMapping[str, str]):
 
     @classmethod
     def parse(cls, block: bytes) -> Headers:
-        """Read the field lines of a head that a parser has already accepted, up to its blank line; the first line is skipped."""
+        """Read the field lines of a head that a parser has already accepted, from its first line to its blank line."""
         headers = cls()
         fields = headers._fields
         for line in block.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n"):

@@ -53,6 +53,7 @@ class Route:
         "retry_reset",
         "retry_timeout",
         "retrying",
+        "rewrites",
         "select_backend",
         "send_backend_host",
         "strip_prefix",
@@ -82,6 +83,7 @@ class Route:
         self.max_body = config.max_body
         self.strip_prefix = config.strip_prefix.encode("latin-1")
         self.send_backend_host = config.host_header == "backend"
+        self.rewrites = bool(config.strip_prefix) or self.send_backend_host
         self.plugins: tuple[str, ...] = ()
         self._deciders: dict[object, str] = {}
         self.before_request: Call | None = None
@@ -116,7 +118,7 @@ class Route:
         return ", ".join(dict.fromkeys(self._deciders.values()))
 
     def _contained(self, impl: HookImpl, call: Call) -> Call:
-        plugin, hook = impl.plugin_name, impl.function.__name__
+        plugin, hook = impl.plugin_name, impl.opts.get("specname") or impl.function.__name__
 
         def failed() -> None:
             self.plugin_errors += 1

@@ -2,7 +2,8 @@
 
 The same Downstream that serves a socket is given a transport that is none: what the ASGI server has read is written down as
 HTTP/1.1 again and fed to it, and what it writes is read as a response and sent as ASGI messages. So there is one
-implementation of framing, limits, retries and hooks, and a request that reaches us through another server passes the same checks.
+implementation of framing, limits, retries and hooks, and a request that reaches us through another server passes the
+same checks.
 
 Back-pressure holds both ways: `receive` is awaited only while Downstream reads, and Downstream is told to pause while `send` has
 not taken what was written.
@@ -14,11 +15,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote_to_bytes
 
 import httptools
 
 from lb_core.engine.downstream import Downstream
 from lb_core.engine.flow import HIGH_WATER
+from lb_core.errors import RequestError
+from lb_core.exchange import Response
 
 if TYPE_CHECKING:
     from lb_core.config import ListenerConfig
@@ -29,6 +33,7 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+_OURS = frozenset((b"connection", b"keep-alive", b"transfer-encoding"))
 _DROPPED = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer", b"host"))
 
 
@@ -54,10 +59,12 @@ class AsgiBridge:
         self._settings = EmbeddedSettings(app, listener)
         self._state = ServerState()
         self._app = app
+        self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope: http, or the lifespan of a balancer that is the whole application."""
         if scope["type"] == "http":
+            self._check_running()
             await _Exchanged(self._settings, self._state, scope, receive, send).run()
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
@@ -67,14 +74,25 @@ class AsgiBridge:
         else:
             raise ValueError(f"ASGI scope {scope['type']!r} is none of http, websocket, lifespan")
 
+    def _check_running(self) -> None:
+        """Say once that nobody has entered the lifespan: a mounted application is not given one by Starlette."""
+        if not self._warned and not self._app.running:
+            self._warned = True
+            log.warning(
+                "the balancer serves without its lifespan: no health checks, no timeouts, no access log; "
+                "pass lifespan=balancer.lifespan to the application it is mounted in"
+            )
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        phase = "startup"
         try:
             async with self._app.lifespan(self._app):
                 await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
                 await receive()
         except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": f"lifespan.{phase}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -82,7 +100,9 @@ class AsgiBridge:
 class _Exchanged(asyncio.Transport):
     """One request as a connection of its own: the transport Downstream writes to, and the response it is read as."""
 
-    def __init__(self, settings: EmbeddedSettings, state: ServerState, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, settings: EmbeddedSettings, state: ServerState, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         super().__init__()
         self._scope = scope
         self._receive = receive
@@ -103,32 +123,41 @@ class _Exchanged(asyncio.Transport):
         self._is_head = scope["method"] == "HEAD"
 
     async def run(self) -> None:
-        """Feed the request, send the response; returns when the response is complete or cut."""
+        """Feed the request, send the response; returns when that is complete, raises when it was cut.
+
+        The first message comes first of all: how the body is framed hangs on it, and no time limit of ours runs yet.
+        """
+        first = await self._receive()
+        if first["type"] == "http.disconnect":
+            return
+        try:
+            head, chunked = _request_head(self._scope, first)
+        except RequestError as error:
+            self.write(Response.problem(error.status, error.word, error.detail).encode())
+            await self._drain()
+            return
         self._downstream.connection_made(self)
-        feeding = asyncio.ensure_future(self._feed())
+        feeding = asyncio.create_task(self._feed(head, first, chunked))
         try:
             await self._drain()
         finally:
-            feeding.cancel()
             self._closing = True
+            feeding.cancel()
+            await asyncio.wait([feeding])
             self._downstream.connection_lost(None)
         if self._broken:
-            raise ConnectionResetError("the backend's response was cut short")
+            raise ConnectionResetError("the response was cut short, and so is the connection to the client")
 
-    async def _feed(self) -> None:
+    async def _feed(self, head: bytes, message: dict[str, Any], chunked: bool) -> None:
         """Hand the request to Downstream, as far as it reads."""
         try:
-            message = await self._receive()
-            head, chunked = _request_head(self._scope, message)
             self._downstream.data_received(head + _piece(message, chunked))
-            while message.get("more_body"):
+            while message["type"] != "http.disconnect" and not self._closing:
                 await self._reading.wait()
                 message = await self._receive()
                 data = _piece(message, chunked)
                 if data and not self._closing:
                     self._downstream.data_received(data)
-            while message["type"] != "http.disconnect":
-                message = await self._receive()
             self._leave()
         except Exception:
             log.exception("the embedded request could not be read")
@@ -175,11 +204,8 @@ class _Exchanged(asyncio.Transport):
             self._downstream.pause_writing()
 
     def close(self) -> None:
-        self._closing = True
-        if not self._ended and self._status:
-            self._ended = True
-            self._queue({"type": "http.response.body", "body": b"", "more_body": False})
-        self._written.set()
+        """Every response is framed, by length or in chunks: one that is closed before its end was cut."""
+        self.abort()
 
     def abort(self) -> None:
         self._broken = not self._ended
@@ -207,14 +233,14 @@ class _Exchanged(asyncio.Transport):
         if name == "sslcontext":
             return True if self._scope.get("scheme") == "https" else default
         if name == "sockname":
-            server = self._scope.get("server")  # a server on a unix socket has a path and no port
-            return tuple(server) if server and server[1] is not None else default
+            host, port = self._scope.get("server") or ("", None)  # a server on a unix socket has a path and no port
+            return host, port or (443 if self._scope.get("scheme") == "https" else 80)
         return default
 
     # what the response parser calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._started:
+        if not self._status:
             self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -223,14 +249,10 @@ class _Exchanged(asyncio.Transport):
             self._fields = []
             return
         self._status = status
-        fields = [field for field in self._fields if field[0] not in (b"connection", b"keep-alive", b"transfer-encoding")]
+        fields = [field for field in self._fields if field[0] not in _OURS]
         self._queue({"type": "http.response.start", "status": status, "headers": fields})
         if self._is_head:
             self._finish()
-
-    @property
-    def _started(self) -> bool:
-        return bool(self._status)
 
     def on_body(self, body: bytes) -> None:
         if not self._ended:
@@ -249,10 +271,7 @@ class _Exchanged(asyncio.Transport):
 def _request_head(scope: Scope, first: dict[str, Any]) -> tuple[bytes, bool]:
     """The request as HTTP/1.1, and whether its body is sent in chunks; `first` is its first ASGI message."""
     headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
-    target = scope.get("raw_path") or scope["path"].encode("ascii", "ignore")
-    root = scope.get("root_path", "").encode("latin-1")
-    if root and target.startswith(root):
-        target = target[len(root) :] or b"/"
+    target = _target(scope)
     if scope.get("query_string"):
         target += b"?" + scope["query_string"]
     has_body = bool(first.get("body") or first.get("more_body"))
@@ -263,12 +282,28 @@ def _request_head(scope: Scope, first: dict[str, Any]) -> tuple[bytes, bool]:
     lines += [b"%b: %b" % field for field in headers if field[0] not in _DROPPED]
     lines += [b"Transfer-Encoding: chunked"] if chunked else []
     lines += [b"Connection: close"]
-    return b"\r\n".join(lines) + b"\r\n\r\n", chunked
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    if not head.count(b"\n") == head.count(b"\r") == len(lines) + 1:
+        raise RequestError(400, "bad_head", "a field or the path holds a line break")
+    return head, chunked
+
+
+def _target(scope: Scope) -> bytes:
+    """The path as sent, below the place where the balancer is mounted (ASGI's `root_path`, which is decoded)."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    root: bytes = scope.get("root_path", "").rstrip("/").encode()
+    segments = raw.split(b"/")
+    depth = root.count(b"/") + 1
+    if root and unquote_to_bytes(b"/".join(segments[:depth])) == root:
+        return b"/" + b"/".join(segments[depth:])
+    return raw
 
 
 def _server(scope: Scope) -> bytes:
+    """What stands for a missing Host field."""
     host, port = scope.get("server") or ("", None)
-    return f"{host}:{port}".encode() if port else str(host).encode()
+    host = f"[{host}]" if ":" in host else host
+    return (host if port is None else f"{host}:{port}").encode()
 
 
 def _piece(message: dict[str, Any], chunked: bool) -> bytes:

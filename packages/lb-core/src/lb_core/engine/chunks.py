@@ -16,6 +16,7 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?\
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n").match
 
 MAX_LINE = 4096
+"""Bytes of a size line or trailer line, its CR LF included; the same whether it comes whole or in pieces."""
 MAX_EXTENSIONS = 16 * 1024
 MAX_TRAILERS = 16 * 1024
 
@@ -81,6 +82,7 @@ class ChunkScanner:
                 break
             size = int(line[1], 16)
             if line[2]:
+                _check_length(line)
                 self._extensions += len(line[2])
                 if self._extensions > MAX_EXTENSIONS:
                     raise ChunkError(f"chunk extensions exceed {MAX_EXTENSIONS} bytes")
@@ -111,6 +113,7 @@ class ChunkScanner:
             line = _TRAILER_LINE(data, position)
             if line is None:
                 break
+            _check_length(line)
             self._trailers += line.end() - position
             if self._trailers > MAX_TRAILERS:
                 raise ChunkError(f"trailer fields exceed {MAX_TRAILERS} bytes")
@@ -121,6 +124,11 @@ class ChunkScanner:
 
     def _refuse_unless_partial(self, data: bytes, position: int) -> None:
         """A line that does not match is refused as soon as it is complete, too long, or holds a bare CR or LF."""
-        rest = data[position : position + MAX_LINE + 1]
-        if b"\n" in rest or len(rest) > MAX_LINE or b"\r" in rest[:-1]:
+        rest = data[position : position + MAX_LINE]
+        if b"\n" in rest or len(rest) == MAX_LINE or b"\r" in rest[:-1]:
             raise ChunkError(f"bad chunk line {rest[:40]!r}")
+
+
+def _check_length(line: re.Match[bytes]) -> None:
+    if line.end() - line.start() > MAX_LINE:
+        raise ChunkError(f"a chunk line exceeds {MAX_LINE} bytes")

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lb_core.engine.upstream import Upstream
 
 IDLE_LIMIT = 4.0
-MAX_IDLE = 1024
 
 
 def take(backend: Backend, now: float) -> Upstream | None:
@@ -22,19 +21,10 @@ def take(backend: Backend, now: float) -> Upstream | None:
     idle = backend.idle
     while idle:
         connection: Upstream = idle.popitem()[0]  # type: ignore[assignment]  # the engine alone fills `idle`
-        if connection.idle_since + IDLE_LIMIT > now and not connection.transport.is_closing():
+        if connection.idle_since + IDLE_LIMIT > now:
             return connection
         connection.transport.close()
     return None
-
-
-def give(backend: Backend, connection: Upstream, now: float) -> None:
-    """Keep a connection whose exchange has ended cleanly."""
-    if len(backend.idle) < MAX_IDLE:
-        connection.idle_since = now
-        backend.idle[connection] = None
-    else:
-        connection.transport.close()
 
 
 def prune(backends: Iterable[Backend], now: float) -> None:

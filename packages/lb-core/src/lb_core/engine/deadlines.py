@@ -8,9 +8,12 @@ up to half a second late, which no timeout of this kind minds.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
+
+log = logging.getLogger("lb.engine")
 
 PERIOD = 0.5
 NEVER = float("inf")
@@ -52,7 +55,12 @@ class Deadlines:
         """Expire what is due."""
         self.now = now = self.clock()
         for connection in [c for c in self.connections if c.deadline < now]:
-            connection.expired(now)
+            try:
+                connection.expired(now)
+            except Exception:
+                # one of them must not keep the others from their deadlines
+                log.exception("a connection failed at its deadline and is watched no more")
+                self.connections.discard(connection)
         for sweeper in self._sweepers:
             sweeper(now)
 

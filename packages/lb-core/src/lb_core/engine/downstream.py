@@ -16,7 +16,6 @@ the next request begins, the connection is closed instead of kept.
 from __future__ import annotations
 
 import asyncio
-from random import getrandbits
 from typing import TYPE_CHECKING, Any, cast
 
 from lb_core.engine.chunks import ChunkError, ChunkScanner
@@ -24,12 +23,12 @@ from lb_core.engine.deadlines import NEVER
 from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader
 from lb_core.engine.forwarding import Forwarding
 from lb_core.engine.heads import RequestHead, Special, read_request
-from lb_core.engine.origin import Origin
 from lb_core.errors import RequestError
 
 if TYPE_CHECKING:
     from lb_core.engine.engine import Engine
     from lb_core.exchange import Response
+    from lb_core.route import Route
 
 HEAD, LENGTH, CHUNKED, WAITING, TUNNEL, LINGER, GONE = range(7)
 
@@ -49,7 +48,6 @@ class Downstream(Reader):
         "deadlines",
         "engine",
         "exchange",
-        "id_prefix",
         "keep_alive",
         "left",
         "limits",
@@ -82,7 +80,6 @@ class Downstream(Reader):
         self.max_fields = limits.fields
         self.max_requests = limits.requests or NEVER
         self.keep_alive = self.timeouts.keep_alive or NEVER
-        self.id_prefix = b"%024x" % getrandbits(96)
         self.server_state = server_state
         self.buffer = b""
         self.state = HEAD
@@ -103,9 +100,8 @@ class Downstream(Reader):
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if isinstance(peername, tuple) else ""
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        sockname = transport.get_extra_info("sockname")
-        self.port = sockname[1] if isinstance(sockname, tuple) else self.listener.port
-        self.origin = Origin(self.peer, self.scheme, self.port, self.engine.trusted_proxies)
+        self.port = self.listener.port or transport.get_extra_info("sockname")[1]
+        self.origin = self.engine.origin(self.peer, self.scheme, self.port)
         self.server_state.connections.add(self)
         self.deadlines.connections.add(self)
         self.deadline = self.deadlines.clock() + (self.timeouts.header or NEVER)
@@ -123,7 +119,6 @@ class Downstream(Reader):
     def shutdown(self) -> None:
         """uvicorn is stopping: close when idle; let an exchange end, with `Connection: close` on its answer."""
         self.close = True
-        self.plain = False
         if self.state == HEAD and not self.buffer:
             if self.served:
                 self.transport.close()
@@ -136,11 +131,6 @@ class Downstream(Reader):
             self.transport.close()
 
     # request
-
-    @property
-    def request_complete(self) -> bool:
-        """Whether the request under way has been read to its end."""
-        return self.state >= WAITING
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -163,6 +153,7 @@ class Downstream(Reader):
                 self.transport.abort()
 
     def _read_head(self, data: bytes) -> None:
+        """Read a request head; find its route, frame its body, start the exchange."""
         if data[0] <= 32:
             data = self._skip_empty_lines(data)
             if not data:
@@ -177,7 +168,22 @@ class Downstream(Reader):
             if blank > self.max_target:
                 blank = data.index(b"\r\n\r\n")
                 self._check_lengths(data, blank)
-            self._begin(read_request(data, blank, self.max_fields), data)
+            request = method, target, host, head, special, end = read_request(data, blank, self.max_fields)
+            table = self.engine.table
+            entry = table.learned.get(host) or table.learn(host or b"")  # type: ignore[arg-type]  # None is no key
+            route = entry.route or entry.find(method, target, head, self._client(special)) or self.engine.unmatched
+            self.served = served = self.served + 1
+            if served >= self.max_requests:
+                self.close = True
+            if special is None:
+                self.state = WAITING
+                self.plain = method != b"HEAD"
+                if len(data) != end:
+                    self.buffer = data[end:]
+                self.exchange = exchange = Forwarding(route, self, self.peer, request, entry.host)
+                exchange.begin(b"")
+            else:
+                self._begin_special(route, request, special, entry.host, data)
         except RequestError as error:
             self._refuse(error, data)
 
@@ -207,45 +213,24 @@ class Downstream(Reader):
         if blank + 4 > self.limits.head:
             raise RequestError(431, "head_too_large", f"the request head exceeds {self.limits.head} bytes")
 
-    def _begin(self, request: RequestHead, data: bytes) -> None:
-        """A request head was accepted: find its route, frame its body, start the exchange."""
-        method, target, host, _, special, end = request
-        table = self.engine.table
-        entry = table.learned.get(host) or table.learn(host or b"")  # type: ignore[arg-type]
-        client = self.peer
-        if special is not None and self.origin.trusted:
-            client = self.origin.client(special)
-        route = entry.route or entry.find(method, target, data, client)
-        self.served = served = self.served + 1
-        if served >= self.max_requests:
+    def _begin_special(self, route: Route, request: RequestHead, special: Special, host: bytes, data: bytes) -> None:
+        """A request with a body, or with fields that need a closer look."""
+        if special.close:
             self.close = True
-        body = b""
-        if special is None:
-            self.state = WAITING
-            self.plain = not self.close and method != b"HEAD"
-            if len(data) != end:
-                self.buffer = data[end:]
-                data = data[:end]
-        else:
-            if special.close:
-                self.close = True
-            body = self._frame(data[end:], special.length, special.chunked)
-            self.plain = self.state == WAITING and self._may_be_plain(method, special)
-            data = data[:end]
-        if route is None:
-            route = self.engine.unmatched
-            self.exchange = exchange = Forwarding(route, self, client, request, entry.host, data)
-            exchange.begin_refused(RequestError(self.engine.no_route_status, "no_route", "no route"))
-            return
-        self.exchange = exchange = Forwarding(route, self, client, request, entry.host, data)
-        if route.max_body and special is not None and self._too_large(special.length, route.max_body):
+        body = self._frame(data[request[5] :], special.length, special.chunked)
+        self.plain = self.state == WAITING and self._may_be_plain(request[0], special)
+        self.exchange = exchange = Forwarding(route, self, self._client(special), request, host)
+        if route.max_body and self._too_large(special.length, route.max_body):
             exchange.begin_refused(_body_too_large(route.max_body))
         else:
             exchange.begin(body)
 
+    def _client(self, special: Special | None) -> str:
+        return self.origin.client(special) if self.origin.trusted else self.peer
+
     def _may_be_plain(self, method: bytes, special: Special | None) -> bool:
         """Whether an ordinary response may pass as it is."""
-        return not self.close and method != b"HEAD" and (special is None or not special.upgrade)
+        return method != b"HEAD" and (special is None or not (special.upgrade or special.http10))
 
     def _too_large(self, length: int, limit: int) -> bool:
         return length > limit or (self.scanner is not None and self.scanner.payload > limit)
@@ -317,7 +302,7 @@ class Downstream(Reader):
         self.close = True
         self.buffer = b""
         request: RequestHead = (method, target[: self.max_target], None, b"", None, 0)
-        exchange = Forwarding(self.engine.unmatched, self, self.peer, request, b"", b"")
+        exchange = Forwarding(self.engine.unmatched, self, self.peer, request, b"")
         self.exchange = exchange
         exchange.begin_refused(error)
 
@@ -329,14 +314,16 @@ class Downstream(Reader):
             self.hold(CONNECTING)
         self.deadline = NEVER
 
-    def connected(self, exchange: Forwarding) -> None:
-        """The request is on its way."""
-        if self.held:
-            self.release(CONNECTING)
-        if self.state == WAITING:
-            self.deadline = self.deadlines.now + exchange.route.header_timeout
-        else:
-            self.deadline = self.deadlines.now + (self.timeouts.body or NEVER)
+    @property
+    def request_complete(self) -> bool:
+        """Whether the request under way has been read to its end."""
+        return self.state >= WAITING
+
+    def sending(self, header_timeout: float) -> None:
+        """The head is on its way; read on for the body, or wait for the answer."""
+        self.release(CONNECTING)
+        limit = header_timeout if self.request_complete else self.timeouts.body or NEVER
+        self.deadline = self.deadlines.now + limit
 
     def progress(self, exchange: Forwarding) -> None:
         """Bytes of the answer went out."""

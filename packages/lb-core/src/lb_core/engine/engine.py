@@ -6,30 +6,55 @@ Control swaps `table` and `trusted_proxies` by one assignment each; a request re
 from __future__ import annotations
 
 from collections.abc import Iterable
+from random import getrandbits
 from typing import TYPE_CHECKING
 
 from lb_core.engine import connections
 from lb_core.engine.deadlines import Deadlines
+from lb_core.engine.origin import Network, Origin
 
 if TYPE_CHECKING:
     from lb_core.backend import Backend
-    from lb_core.engine.origin import Network
     from lb_core.route import Route
     from lb_core.table import Table
+
+
+MAX_ORIGINS = 4096
+_NUMBERS = [b"%04x" % number for number in range(0x1000)]
 
 
 class Engine:
     """The shared state of the request path."""
 
-    __slots__ = ("backends", "deadlines", "no_route_status", "table", "trusted_proxies", "unmatched")
+    __slots__ = ("backends", "deadlines", "table", "trusted_proxies", "unmatched", "_id_prefix", "_origins", "_serial")
 
     def __init__(self, table: Table, unmatched: Route) -> None:
         self.table = table
         self.unmatched = unmatched
         self.trusted_proxies: tuple[Network, ...] = ()
-        self.no_route_status = 404
         self.backends: tuple[Backend, ...] = ()
         self.deadlines = Deadlines()
+        self._origins: dict[tuple[str, str, int], Origin] = {}
+        self._serial = 0
+        self._id_prefix = b"%028x" % getrandbits(112)
+
+    def origin(self, peer: str, scheme: str, port: int) -> Origin:
+        """What is known of a client's address; kept, since most connections come from addresses seen before."""
+        key = peer, scheme, port
+        found = self._origins.get(key)
+        if found is None or found.networks is not self.trusted_proxies:
+            if len(self._origins) >= MAX_ORIGINS:
+                self._origins.clear()
+            found = self._origins[key] = Origin(peer, scheme, port, self.trusted_proxies)
+        return found
+
+    def next_id(self) -> bytes:
+        """A request id: 112 random bits, renewed every 4,096 requests, and the request's number among those."""
+        self._serial = serial = self._serial + 1
+        number = serial & 0xFFF
+        if not number:
+            self._id_prefix = b"%028x" % getrandbits(112)
+        return self._id_prefix + _NUMBERS[number]
 
     def start(self) -> None:
         """Start the clock; needs the running loop."""

@@ -21,12 +21,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lb_core.backend import Backend
-from lb_core.engine import connections
+from lb_core.engine.connections import take
 from lb_core.engine.requests import compose
-from lb_core.engine.upstream import HEAD, Upstream
+from lb_core.engine.upstream import Upstream
 from lb_core.errors import (
     AttemptError,
     BackendReset,
@@ -38,7 +38,7 @@ from lb_core.errors import (
 from lb_core.exchange import Exchange, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from lb_core.engine.downstream import Downstream
     from lb_core.engine.heads import RequestHead
@@ -48,71 +48,77 @@ log = logging.getLogger("lb.engine")
 
 REPLAY_LIMIT = 64 * 1024
 RETRY_MINIMUM = 3
+STALE, BUDGETED, WAITED = 1, 2, 4
+"""What has happened to an exchange: a free retry was used, a place in the budget is held, it waited for a first check."""
 RETRY_AFTER = {"Retry-After": "5"}
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+
+
+class Cancellable(Protocol):
+    """A task or a timer."""
+
+    def cancel(self) -> object:
+        """Stop it."""
 
 
 class Forwarding(Exchange):
     """An exchange with what the engine needs to carry it through.
 
-    `payload` is the request as sent so far, None once it is too long to send again.
+    `payload` is the request as sent so far, None once it is too long to send again; `pending` are the tasks and timers that
+    must not outlive the exchange.
     """
 
-    __slots__ = (
-        "body",
-        "budgeted",
-        "downstream",
-        "fresh",
-        "http10",
-        "payload",
-        "queued",
-        "request",
-        "task",
-        "timer",
-        "trying",
-        "upstream",
-        "wants_tunnel",
-    )
+    __slots__ = ("body", "downstream", "payload", "pending", "retries", "trying", "upstream")
 
-    def __init__(
-        self, route: Route, downstream: Downstream, client: str, request: RequestHead, host: bytes, head: bytes
-    ) -> None:
-        # what Exchange.__init__ does, written out: one call less for every request
+    body: bytes
+    downstream: Downstream
+    payload: bytes | None
+    pending: list[Cancellable] | None
+    retries: int
+    trying: bool
+    upstream: Upstream | None
+
+    def __init__(self, route: Route, downstream: Downstream, client: str, request: RequestHead, host: bytes) -> None:
+        # what Exchange.__init__ does, written out: a call less for every request
         self.route = route
-        self.connection = self.downstream = downstream
+        self.downstream = self.connection = downstream
         self.client = client
         self.request = request
-        self.raw_method, self.raw_target, _, _, special, _ = request
         self.raw_host = host
-        self.head = head
-        self._headers = self._response_headers = self._state = None
         self.response_head = self.body = b""
-        self.backend = self.upstream = self.payload = self.error = None
-        self.task = self.timer = self.queued = None
-        self.attempts = self.status = self.bytes_in = self.bytes_out = 0
+        self._headers = self._response_headers = self._state = self.error = None
+        self.backend = self.upstream = self.payload = self.pending = None
+        self.attempts = self.status = self.bytes_in = self.bytes_out = self.retries = 0
         self.first_byte = self.ended = 0.0
+        self.trying = False
         self.flags = ()
-        self.trying = self.fresh = self.budgeted = False
-        if special is None:
-            self.http10 = self.wants_tunnel = False
-            self.raw_request_id = b"%b%08x" % (downstream.id_prefix, downstream.served)
-        else:
-            self.http10 = special.http10
-            self.wants_tunnel = special.upgrade != b""
-            self.raw_request_id = special.request_id or b"%b%08x" % (downstream.id_prefix, downstream.served)
+        special = request[4]
+        self.raw_request_id = (
+            downstream.engine.next_id() if special is None or not special.request_id else special.request_id
+        )
         self.started = monotonic()
+
+    @property
+    def http10(self) -> bool:
+        """Whether the client speaks HTTP/1.0."""
+        special = self.request[4]
+        return special is not None and special.http10
+
+    @property
+    def wants_tunnel(self) -> bool:
+        """Whether the client asks for a WebSocket."""
+        special = self.request[4]
+        return special is not None and special.upgrade != b""
 
     def begin(self, body: bytes) -> None:
         """Start; `body` is what of the request's body came with the head, framing checked."""
         route = self.route
         route.requests += 1
-        route.active += 1
         if body:
             self.body = body
             self.bytes_in = len(body)
         if route.request_timeout:
-            loop = asyncio.get_running_loop()
-            self.timer = loop.call_later(route.request_timeout, self.expire)
+            self._later(route.request_timeout, self.expire)
         if route.before_request is not None:
             if route.before_is_async:
                 self._wait_for(self._ask())
@@ -131,7 +137,6 @@ class Forwarding(Exchange):
     def begin_refused(self, error: RequestError) -> None:
         """Start only to refuse: a request that cannot be read or served, or that has no route."""
         self.route.requests += 1
-        self.route.active += 1
         self.refuse(error.status, error.word, error.detail)
 
     def broken_request(self, error: RequestError) -> None:
@@ -150,7 +155,7 @@ class Forwarding(Exchange):
         except Exception as error:
             self._plugin_failed(error, "before_request")
             return
-        self.task = None
+        self.pending = None
         if answer is not None:
             self._answer_from_plugin(answer)
             return
@@ -182,11 +187,13 @@ class Forwarding(Exchange):
         self.attempts += 1
         self.trying = True
         backend.in_flight += 1
-        connection = None if self.fresh else connections.take(backend, self.started)
-        if connection is None:
-            self._wait_for(self._connect(backend))
-        else:
-            self._send(connection)
+        if self.attempts == 1 and backend.idle:
+            connection = take(backend, self.started)
+            if connection is not None:
+                self._send(connection)
+                return
+        # a retry goes over a connection that cannot have been closed while idle
+        self._wait_for(self._connect(backend))
 
     def _nobody(self) -> None:
         """No candidate: the fallback pool, else wait for a first check, else 503."""
@@ -194,16 +201,15 @@ class Forwarding(Exchange):
         if pool.fallback is not None and pool.fallback.candidates:
             self.flag("failover")
             self.choose(pool.fallback.candidates)
-        elif pool.starting and self.route.queue_timeout and self.queued is None:
+        elif pool.starting and self.route.queue_timeout and not self.retries & WAITED:
+            self.retries |= WAITED
             self.downstream.wait()
             pool.waiters.append(self._wake)
-            self.queued = asyncio.get_running_loop().call_later(self.route.queue_timeout, self._gave_up)
+            self._later(self.route.queue_timeout, self._gave_up)
         else:
             self.refuse(503, "no_backend", "no backend is available", RETRY_AFTER)
 
     def _wake(self) -> None:
-        if self.queued is not None:
-            self.queued.cancel()
         if not self.ended:
             self.choose(self.route.pool.candidates)
 
@@ -211,11 +217,20 @@ class Forwarding(Exchange):
         pool = self.route.pool
         if self._wake in pool.waiters:
             pool.waiters.remove(self._wake)
-        self.refuse(503, "no_backend", "no backend passed its first check in time", RETRY_AFTER)
+            self.refuse(503, "no_backend", "no backend passed its first check in time", RETRY_AFTER)
+
+    def _later(self, delay: float, call: Callable[[], None]) -> None:
+        self._pend(asyncio.get_running_loop().call_later(delay, call))
 
     def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
         self.downstream.wait()
-        self.task = asyncio.get_running_loop().create_task(work)
+        self._pend(asyncio.get_running_loop().create_task(work))
+
+    def _pend(self, work: Cancellable) -> None:
+        """Remember what must not outlive the exchange."""
+        if self.pending is None:
+            self.pending = []
+        self.pending.append(work)
 
     async def _connect(self, backend: Backend) -> None:
         loop = asyncio.get_running_loop()
@@ -233,7 +248,6 @@ class Forwarding(Exchange):
         except asyncio.CancelledError:
             connection.abandon()
             raise
-        self.task = None
         if error is not None:
             connection.abandon()
             self.failed(error)
@@ -242,16 +256,20 @@ class Forwarding(Exchange):
 
     def _send(self, connection: Upstream) -> None:
         """Write the request to a connection, in one piece with what of its body is here."""
-        payload = self.payload
-        if payload is None:
-            raise AssertionError("an attempt without the request's bytes")
+        payload: bytes = self.payload  # type: ignore[assignment]  # kept until it has been sent
+        route = self.route
         self.upstream = connection
-        self.downstream.connected(self)
-        if self.request[2] is None or self.route.send_backend_host:
+        if self.request[2] is None or route.send_backend_host:
             payload = _with_host(payload, self)
         connection.exchange = self
-        connection.mode = HEAD
         connection.transport.write(payload)
+        downstream = self.downstream
+        if downstream.plain:
+            downstream.deadline = downstream.deadlines.now + route.header_timeout
+        else:
+            downstream.sending(route.header_timeout)
+            if not downstream.request_complete and not self._idempotent():
+                self.payload = None  # bytes are out: this request is never sent again
         if len(payload) > REPLAY_LIMIT:
             self.payload = None
 
@@ -274,9 +292,10 @@ class Forwarding(Exchange):
         """The attempt under way failed before a response head."""
         route = self.route
         backend = self.backend
-        if self.ended or backend is None:
+        if self.ended or backend is None or not self.trying:
             return
-        self._leave(backend)
+        self.trying = False
+        backend.in_flight -= 1
         self.upstream = None
         self.error = error
         stale = isinstance(error, BackendReset) and error.reused
@@ -285,7 +304,6 @@ class Forwarding(Exchange):
         if route.on_backend_error is not None:
             route.on_backend_error(self, error)
         if self._may_retry(error, stale):
-            self.fresh = True
             self.flag("retried")
             pool = route.pool
             self.choose(pool.others(backend) or pool.candidates)
@@ -296,15 +314,20 @@ class Forwarding(Exchange):
         route = self.route
         if self.payload is None:
             return False
-        if stale and not self.fresh:
+        if stale and not self.retries & STALE:
+            self.retries |= STALE
             return self._idempotent()
-        if self.attempts > route.retry_attempts + (1 if self.fresh else 0):
+        if self.attempts > route.retry_attempts + (self.retries & STALE):
             return False
         if isinstance(error, ConnectFailed):
             return route.retry_connect
         if error.unsent:
             return route.retry_connect and self._within_budget()
-        wanted = route.retry_reset if isinstance(error, BackendReset) else route.retry_timeout and isinstance(error, HeaderTimeout)
+        wanted = (
+            route.retry_reset
+            if isinstance(error, BackendReset)
+            else route.retry_timeout and isinstance(error, HeaderTimeout)
+        )
         return wanted and self._idempotent() and self._within_budget()
 
     def _idempotent(self) -> bool:
@@ -312,11 +335,12 @@ class Forwarding(Exchange):
 
     def _within_budget(self) -> bool:
         route = self.route
-        if self.budgeted:
+        if self.retries & BUDGETED:
             return True
-        if route.retrying >= max(RETRY_MINIMUM, route.retry_budget * route.active):
+        active = sum(backend.in_flight for backend in route.pool.backends)
+        if route.retrying >= max(RETRY_MINIMUM, route.retry_budget * active):
             return False
-        self.budgeted = True
+        self.retries |= BUDGETED
         route.retrying += 1
         return True
 
@@ -338,9 +362,7 @@ class Forwarding(Exchange):
 
     def refuse(self, status: int, word: str, detail: str, headers: dict[str, str] | None = None) -> None:
         """Answer with an error of our own, as JSON for those who accept it."""
-        self.flag(word)
-        as_json = b"json" in self.headers.get("accept", "").encode("latin-1")
-        self.answer(Response.problem(status, word, detail, as_json=as_json, headers=headers))
+        self.answer(problem(self, status, word, detail, headers))
 
     def answer(self, response: Response) -> None:
         """End the exchange with an answer made here."""
@@ -404,26 +426,20 @@ class Forwarding(Exchange):
         if self.ended:
             return
         self.ended = now
-        route = self.route
-        route.active -= 1
-        if self.trying:
-            backend = self.backend
-            backend.requests += 1  # type: ignore[union-attr]  # trying means there is one
-            self._leave(backend)  # type: ignore[arg-type]
-        if self.timer is not None:
-            self.timer.cancel()
-        self.upstream = None
-        if route.on_complete is not None:
-            route.on_complete(self)
-        self.downstream.finished()
-
-    def _leave(self, backend: Backend) -> None:
-        if self.trying:
+        backend = self.backend
+        if self.trying and backend is not None:
             self.trying = False
+            backend.requests += 1
             backend.in_flight -= 1
-        if self.budgeted:
-            self.budgeted = False
+        if self.retries & BUDGETED:
             self.route.retrying -= 1
+        if self.pending is not None:
+            self._cancel()
+        self.upstream = None
+        on_complete = self.route.on_complete
+        if on_complete is not None:
+            on_complete(self)
+        self.downstream.finished()
 
     def _drop_upstream(self) -> None:
         if self.upstream is not None:
@@ -431,11 +447,18 @@ class Forwarding(Exchange):
             self.upstream = None
 
     def _cancel(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            self.task = None
-        if self.queued is not None:
-            self.queued.cancel()
+        """Stop what is pending, but not the task we are called from."""
+        pending, self.pending = self.pending, None
+        for work in pending or ():
+            if work is not asyncio.current_task():
+                work.cancel()
+
+
+def problem(exchange: Exchange, status: int, word: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """An error of our own for this exchange, as JSON for those who accept it; the word goes into the log's flags."""
+    exchange.flag(word)
+    as_json = "json" in exchange.headers.get("accept", "")
+    return Response.problem(status, word, detail, as_json=as_json, headers=headers)
 
 
 _SAID = {502: "the backend could not be reached or did not answer properly", 504: "the backend did not answer in time"}

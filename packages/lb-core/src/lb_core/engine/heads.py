@@ -8,9 +8,11 @@ Every rule of framing and routing that llhttp does not enforce stands here, once
     Content-Length      one field, digits only                                                      RFC 9112 6.2
     Host                exactly one in HTTP/1.1, grammar checked when it is first seen              RFC 9112 3.2
     request target      origin form, absolute form (its host wins), `*` for OPTIONS; no fragment    RFC 9112 3.2
+    method              CONNECT and TRACE are refused                                               RFC 9110 9.3
     version             1.0 or 1.1                                                                  RFC 9112 2.3
     obsolete folding    refused                                                                     RFC 9112 5.2
     Connection          the fields it names go, with all of hop-by-hop                              RFC 9110 7.6.1
+    Upgrade             one field, exactly `websocket`, and named in Connection; else it goes       RFC 9110 7.8
     underscores         a name that shadows one of these (`x_forwarded_for`) goes
 
 The ordinary request (HTTP/1.1, origin form, no body, nothing special) has no Special: nothing is allocated for it but
@@ -27,19 +29,21 @@ import httptools
 from lb_core.errors import RequestError
 
 REQUEST_FIELDS = re.compile(
-    rb"\n(host:|con(?:nection|tent[-_]length):|t(?:ransfer[-_]encoding|e|railer):|upgrade:|keep-alive:"
+    rb"\n(?:host:|con(?:nection|tent[-_]length):|t(?:ransfer[-_]encoding|e|railer):|upgrade:|keep-alive:"
     rb"|proxy[-_]connection:|expect:|http2-settings:"
-    rb"|x[-_](?:forwarded[-_][a-z_-]+|real[-_]ip|request[-_]id):|forwarded:|[ \t]|\r)([^\r]*)"
+    rb"|x[-_](?:forwarded[-_][a-z_-]+|real[-_]ip|request[-_]id):|forwarded:|\r)[^\r]*"
 ).findall
+"""The field lines that matter, each with the line feed before it; a blank line within shows as `\\n\\r`."""
 RESPONSE_FIELDS = re.compile(
-    rb"\n(con(?:nection|tent-length):|t(?:ransfer-encoding|railer):|upgrade:|keep-alive:|proxy-connection:|[ \t]|\r)([^\r]*)"
+    rb"\n(?:con(?:nection|tent-length):|t(?:ransfer-encoding|railer):|upgrade:|keep-alive:|proxy-connection:|[ \t]|\r)[^\r]*"
 ).findall
 _DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
+_PLAIN_LENGTH = re.compile(rb" (?:0|[1-9][0-9]{0,17})").fullmatch
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}").fullmatch
 _AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 
-KEPT_ALIVE = (b"connection:", b" keep-alive")
+KEPT_ALIVE = b"\nconnection: keep-alive"
 """The commonest field of all, left in place: the cut saved is the fastest cut."""
 
 PLAIN_RESPONSES = {b"HTTP/1.1 %d" % code: code for code in range(200, 600) if code not in (204, 304)}
@@ -60,7 +64,9 @@ _response_parser = httptools.HttpResponseParser(_SILENT)
 class Special:
     """What a request head says beyond the ordinary.
 
-    `length` is its Content-Length (-1 without one), `cuts` the lower-case names with colon that must not pass.
+    `length` is its Content-Length (-1 without one), `cuts` the lower-case names with colon that must not pass,
+    `passes` whether the head goes on as it is, `restated` the field lines of framing that pass in their plain form, because they were written in an odd one (a tab,
+    leading zeros): nobody behind us shall read them differently.
     """
 
     __slots__ = (
@@ -72,11 +78,12 @@ class Special:
         "forwarded_for",
         "http10",
         "length",
-        "low",
+        "head",
         "named",
+        "passes",
         "request_id",
         "request_ids",
-        "target",
+        "restated",
         "upgrade",
         "upgrade_named",
     )
@@ -95,24 +102,34 @@ class Special:
         self.request_ids = 0
         self.request_id = b""
         self.absolute_host = b""
-        self.target = b""
-        self.low = b""
+        self.restated = b""
+        self.passes = False
+        self.head = b""
+
+    @property
+    def low(self) -> bytes:
+        """The head in lower case."""
+        return self.head.lower()
+
+    def value(self, name: bytes) -> bytes:
+        """The value of a field; `name` is lower-case with colon."""
+        return field_value(self.head, self.low, name)
 
     def note(self, name: bytes, value: bytes) -> None:
-        """Take one field of REQUEST_FIELDS into account. Raises RequestError."""
+        """Take one special field into account, name and value in lower case. Raises RequestError."""
         if b"_" in name:
             self.cuts.append(name)
         elif name == b"content-length:":
-            value = value.strip(b" \t")
-            if self.length >= 0 or not _DIGITS(value):
-                raise RequestError(400, "bad_framing", f"Content-Length must be one number, not {value[:40]!r}")
-            self.length = int(value)
+            self._content_length(value)
         elif name == b"connection:":
             self._connection(value)
         elif name == b"transfer-encoding:":
             if self.chunked or value.strip(b" \t") != b"chunked":
                 raise RequestError(400, "bad_framing", "Transfer-Encoding must be exactly one `chunked`")
             self.chunked = True
+            if value != b" chunked":
+                self.cuts.append(name)
+                self.restated = b"Transfer-Encoding: chunked\r\n"
         elif name == b"x-request-id:":
             self.request_ids += 1
         elif name == b"expect:":
@@ -120,13 +137,23 @@ class Special:
                 raise RequestError(417, "bad_expect", "the only expectation known is 100-continue")
             self.expect = True
         elif name == b"upgrade:":
-            self.upgrade = value.strip(b" \t")
-        elif name in (b" ", b"\t"):
-            raise RequestError(400, "bad_head", "folded header lines are obsolete and refused")
+            # a second one makes it a list, which is no `websocket`; so does an empty one
+            self.upgrade = b"%b,%b" % (self.upgrade, value) if self.upgrade else value.strip(b" \t") or b","
         else:
             if name == b"x-forwarded-for:":
                 self.forwarded_for.append(value.strip(b" \t"))
             self.cuts.append(name)
+
+    def _content_length(self, value: bytes) -> None:
+        if self.length < 0 and _PLAIN_LENGTH(value):
+            self.length = int(value)
+            return
+        value = value.strip(b" \t")
+        if self.length >= 0 or not _DIGITS(value):
+            raise RequestError(400, "bad_framing", f"Content-Length must be one number, not {value[:40]!r}")
+        self.length = int(value)
+        self.cuts.append(b"content-length:")
+        self.restated = b"Content-Length: %d\r\n" % self.length
 
     def _connection(self, value: bytes) -> None:
         self.cuts.append(b"connection:")
@@ -141,9 +168,10 @@ class Special:
                     raise RequestError(400, "bad_head", f"Connection names {token[:40]!r}, which is no field name")
                 self.named.append(token + b":")
 
-    def _settle_request_id(self, rest: bytes) -> None:
+    def _settle_request_id(self) -> None:
         """Keep the client's X-Request-Id when it sent exactly one that is fit for logs: visible ASCII, at most 200 bytes."""
-        value = field_value(rest, self.low, b"x-request-id:") if self.request_ids == 1 else b""
+        usable = self.request_ids == 1 and b"x-request-id:" not in self.named
+        value = self.value(b"x-request-id:") if usable else b""
         if _REQUEST_ID(value):
             self.request_id = value
         else:
@@ -159,15 +187,15 @@ class Special:
         """Whether the client asks for a WebSocket, the one upgrade that passes."""
         return self.upgrade == b"websocket" and self.upgrade_named
 
-    def settle(self, rest: bytes, low: bytes) -> None:
+    def settle(self, head: bytes) -> None:
         """The whole head has been noted: check what concerns several fields. Raises RequestError."""
-        self.low = low
+        self.head = head
         if self.request_ids:
-            self._settle_request_id(rest)
+            self._settle_request_id()
         if self.chunked and (self.length >= 0 or self.http10):
             raise RequestError(400, "bad_framing", "Transfer-Encoding beside Content-Length or in HTTP/1.0")
         if self.http10:
-            self.close = self.close or b"\nconnection: keep-alive\r" not in low
+            self.close = self.close or b"\nconnection: keep-alive\r" not in self.low
             self.cuts.append(b"connection:")
             if self.expect:
                 self.expect = False
@@ -183,13 +211,20 @@ class Special:
             if name in _MUST_STAY:
                 raise RequestError(400, "bad_head", f"Connection must not name {name[:-1].decode('latin-1')!r}")
         self.cuts += self.named
+        self.passes = not (
+            self.cuts or self.request_ids or self.http10 or self.absolute_host or self.upgrade or self.restated
+        )
 
 
+_HASH = ord(
+    "#"
+)  # as a number: looking for b"#" raises and drops a TypeError inside CPython first, a thousand instructions
 _MUST_STAY = frozenset((b"host:", b"content-length:", b"transfer-encoding:"))
+_REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
 
 
 RequestHead = tuple[bytes, bytes, bytes | None, bytes, Special | None, int]
-"""A request head that was accepted: method, target, Host value, what follows the target, Special, index behind the head.
+"""A request head that was accepted: method, target, Host value, the head up to its blank line, Special, index behind it.
 
 A plain tuple: a NamedTuple costs a quarter of a microsecond, a hundredth of a request."""
 
@@ -198,6 +233,7 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
     """Read the head of `data` whose blank line is at index `blank`.
 
     `host` is the raw value of the Host field (leading blank included, the key of the learned table). Raises RequestError.
+    What this does not look at (folded lines, control characters, blanks before a colon) llhttp refuses.
     """
     global _request_parser
     head = data[: blank + 2]
@@ -206,45 +242,61 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
     except ValueError:
         raise RequestError(400, "bad_head", "the request line is not METHOD TARGET VERSION") from None
     special: Special | None = None
-    if rest[:10] != b"HTTP/1.1\r\n" or target[:1] != b"/" or b"#" in target:
+    if rest[:10] != b"HTTP/1.1\r\n" or target[:1] != b"/" or _HASH in target or method in _REFUSED_METHODS:
         special, target = _unusual_line(method, target, rest)
-    low = rest.lower()
     host: bytes | None = None
-    for field in REQUEST_FIELDS(low):
+    for field in REQUEST_FIELDS(rest.lower()):
         if field == KEPT_ALIVE:
             continue
-        name, value = field
-        if name == b"host:":
+        if field[:6] == b"\nhost:":
             if host is not None:
                 raise RequestError(400, "bad_host", "more than one Host field")
-            host = value
-            continue
-        if name == b"\r":
+            host = field[6:]
+        elif field[1:2] == b"\r":
             # an earlier blank line: `blank` was guessed from the end of the data, and requests are pipelined
-            return read_request(data, data.index(b"\r\n\r\n"), max_fields)
-        if special is None:
-            special = Special()
-        special.note(name, value)
-    if special is not None:
-        special.settle(rest, low)
-    if head.count(b"\n") > max_fields + 1:
+            return _read_first(data, blank, max_fields)
+        else:
+            if special is None:
+                special = Special()
+            special.note(*_split(field))
+    if blank > 4 * max_fields and head.count(b"\n") > max_fields + 1:  # a field takes four bytes at least
         raise RequestError(431, "too_many_fields", f"more than {max_fields} header fields")
     end = blank + 4
     try:
-        if special is None or not (special.has_body or special.close or special.http10 or b"\nupgrade:" in low):
+        if special is None:
             _request_parser.feed_data(data if len(data) == end else data[:end])
         else:
+            special.settle(head)
+            # one of its own: a body, an upgrade or a close, also of Proxy-Connection, would leave the shared one in a state
             httptools.HttpRequestParser(_SILENT).feed_data(data[:end])
     except httptools.HttpParserUpgrade:
-        _request_parser = httptools.HttpRequestParser(_SILENT)
+        pass
     except httptools.HttpParserError as error:
         _request_parser = httptools.HttpRequestParser(_SILENT)
         raise RequestError(400, "bad_head", f"malformed request head: {error}") from None
-    if special is not None and special.absolute_host:
-        host = b" " + special.absolute_host.lower()
-    elif host is None and (special is None or not special.http10):
+    if host is None and (special is None or not special.http10):
         raise RequestError(400, "bad_host", "an HTTP/1.1 request needs one Host field")
-    return method, target, host, rest, special, end
+    if special is not None and special.absolute_host:
+        if host is not None and not _AUTHORITY(host.strip(b" \t")):
+            raise RequestError(400, "bad_host", "the Host field must be HOST or HOST:PORT")
+        host = b" " + special.absolute_host.lower()
+    return method, target, host, head, special, end
+
+
+def _read_first(data: bytes, blank: int, max_fields: int) -> RequestHead:
+    """The first of several requests in `data`."""
+    first = data.index(b"\r\n\r\n")
+    if first == blank:
+        raise RequestError(400, "bad_head", "a line ends in LF without CR")
+    return read_request(data, first, max_fields)
+
+
+def _split(field: bytes) -> tuple[bytes, bytes]:
+    """Name with colon, and value, of a line that a field expression found; a folded line has no colon at its name's end."""
+    if field[1:2] in (b" ", b"\t", b"\r"):
+        return field[1:2], field[2:]
+    colon = field.index(b":") + 1
+    return field[1:colon], field[colon:]
 
 
 def _unusual_line(method: bytes, target: bytes, rest: bytes) -> tuple[Special, bytes]:
@@ -258,8 +310,8 @@ def _unusual_line(method: bytes, target: bytes, rest: bytes) -> tuple[Special, b
         raise RequestError(400, "bad_head", "the request line is not METHOD TARGET VERSION")
     if b"#" in target:
         raise RequestError(400, "bad_target", "a request target has no fragment")
-    if method == b"CONNECT":
-        raise RequestError(405, "bad_method", "CONNECT is refused")
+    if method in _REFUSED_METHODS:
+        raise RequestError(405, "bad_method", f"{method.decode()} is refused")
     if target == b"*":
         if method != b"OPTIONS":
             raise RequestError(400, "bad_target", "the target * belongs to OPTIONS")
@@ -282,28 +334,37 @@ def _unusual_line(method: bytes, target: bytes, rest: bytes) -> tuple[Special, b
     return special, path if path[:1] in (b"/", b"*") else b"/" + path
 
 
-def field_value(rest: bytes, low: bytes, name: bytes) -> bytes:
-    """The value of a field in its original case; `name` is lower-case with colon, `low` is `rest` lower-cased."""
+def field_value(head: bytes, low: bytes, name: bytes) -> bytes:
+    """The value of a field in its original case; `name` is lower-case with colon, `low` is `head` lower-cased."""
     start = low.find(b"\n" + name)
     if start < 0:
         return b""
     start += 1 + len(name)
-    return rest[start : rest.index(b"\r", start)].strip(b" \t")
+    return head[start : head.index(b"\r", start)].strip(b" \t")
 
 
 def cut(head: bytes, names: list[bytes]) -> bytes:
     """`head` (first line and field lines, ended by CRLF) without the fields of these lower-case names with colon."""
     low = head.lower()
+    spans: list[tuple[int, int]] = []
     for name in set(names):
         key = b"\n" + name
-        while True:
-            start = low.find(key)
-            if start < 0:
-                break
+        start = low.find(key)
+        while start >= 0:
             end = low.index(b"\n", start + 1)
-            head = head[: start + 1] + head[end + 1 :]
-            low = low[: start + 1] + low[end + 1 :]
-    return head
+            spans.append((start + 1, end + 1))
+            start = low.find(key, end)
+    spans.sort()
+    kept = []
+    position = 0
+    for start, end in spans:
+        kept.append(head[position:start])
+        position = end
+    kept.append(head[position:])
+    return b"".join(kept)
+
+
+_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 
 
 class ResponseHead:
@@ -341,10 +402,11 @@ def read_response(data: bytes, blank: int) -> ResponseHead | None:
         return None
     head.status = int(low[9:12])
     http10 = low[7:8] == b"0"
-    head.keep = not http10
-    for name, value in RESPONSE_FIELDS(low):
-        if (name, value) == KEPT_ALIVE and not http10:
+    connection = b""
+    for field in RESPONSE_FIELDS(low):
+        if field == KEPT_ALIVE and not http10:
             continue
+        name, value = _split(field)
         if name == b"content-length:":
             value = value.strip(b" \t")
             if head.length >= 0 or not _DIGITS(value):
@@ -355,13 +417,13 @@ def read_response(data: bytes, blank: int) -> ResponseHead | None:
                 return None
             head.chunked = True
         elif name == b"connection:":
-            if not _response_connection(head, value):
-                return None
-        elif name in (b" ", b"\t", b"\r"):
+            connection = b"%b,%b" % (connection, value)
+            head.cuts.append(name)
+        elif name[-1:] != b":":
             return None
         else:
             head.cuts.append(name)
-    if head.chunked and head.length >= 0:
+    if not _response_connection(head, connection, http10) or (head.chunked and head.length >= 0):
         return None
     try:
         httptools.HttpResponseParser(_SILENT).feed_data(data[: head.end])
@@ -372,17 +434,13 @@ def read_response(data: bytes, blank: int) -> ResponseHead | None:
     return head
 
 
-def _response_connection(head: ResponseHead, value: bytes) -> bool:
-    head.cuts.append(b"connection:")
-    for token in value.split(b","):
-        token = token.strip(b" \t")
-        if token == b"close":
-            head.keep = False
-        elif token == b"keep-alive":
-            head.keep = True
-        elif token == b"upgrade":
-            head.upgrade = True
-        elif token:
+def _response_connection(head: ResponseHead, value: bytes, http10: bool) -> bool:
+    """Take the Connection fields into account; False when they name what they must not."""
+    tokens = [token.strip(b" \t") for token in value.split(b",")] if value else []
+    head.keep = b"close" not in tokens and (not http10 or b"keep-alive" in tokens)
+    head.upgrade = b"upgrade" in tokens
+    for token in tokens:
+        if token and token not in _OPTIONS:
             if not _TOKEN(token) or token + b":" in _MUST_STAY:
                 return False
             head.cuts.append(token + b":")

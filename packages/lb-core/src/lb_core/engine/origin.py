@@ -8,30 +8,32 @@
     Via                 1.1 lb           appended (RFC 9110 section 7.6.3)
 
 `trusted_proxies` is empty by default and nobody is believed, loopback included: what a client sends under these names is
-removed before ours are added.
+removed before ours are added. An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from lb_core.engine.heads import Special, field_value
+from lb_core.engine.heads import Special
 
 Network = IPv4Network | IPv6Network
 
+_BRACKETED = re.compile(r"\[([^\[\]]*)\](?::[0-9]*)?").fullmatch
 _KEPT_WHEN_TRUSTED = (b"x-forwarded-proto:", b"x-forwarded-host:", b"x-forwarded-port:", b"forwarded:")
 
 
 class Origin:
     """The client's end of one connection; the block of forwarding fields is kept until the Host changes."""
 
-    __slots__ = ("_block", "_host", "_networks", "_port", "_scheme", "peer", "trusted")
+    __slots__ = ("_block", "_host", "networks", "_port", "_scheme", "peer", "trusted")
 
     def __init__(self, peer: str, scheme: str, port: int, networks: tuple[Network, ...]) -> None:
-        self.peer = peer
+        self.peer = peer = peer if peer[:7] != "::ffff:" else str(_address(peer) or peer)
         self.trusted = bool(networks) and is_trusted(peer, networks)
-        self._networks = networks
+        self.networks = networks
         self._scheme = scheme.encode()
         self._port = port
         self._host: bytes | None = None
@@ -42,18 +44,20 @@ class Origin:
         if host != self._host:
             peer = self.peer.encode()
             named = b"X-Forwarded-For: %b\r\nX-Real-IP: %b\r\n" % (peer, peer) if peer else b""
-            self._block = b"%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host:%b\r\nX-Forwarded-Port: %d\r\nVia: 1.1 lb\r\n" % (
-                named,
-                self._scheme,
-                host,
-                self._port,
+            self._block = (
+                b"%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host:%b\r\nX-Forwarded-Port: %d\r\nVia: 1.1 lb\r\n"
+                % (
+                    named,
+                    self._scheme,
+                    host,
+                    self._port,
+                )
             )
             self._host = host
         return self._block
 
-    def believed(self, special: Special, rest: bytes, host: bytes) -> tuple[bytes, list[bytes]]:
+    def believed(self, special: Special, host: bytes) -> tuple[bytes, list[bytes]]:
         """For a trusted peer: the block to append and what to cut, so that what it said stays."""
-        low = special.low
         cuts = [name for name in special.cuts if name not in _KEPT_WHEN_TRUSTED]
         chain = b", ".join([*special.forwarded_for, self.peer.encode()])
         lines = [b"X-Forwarded-For: %b\r\nX-Real-IP: %b\r\n" % (chain, self.client(special).encode())]
@@ -62,7 +66,9 @@ class Origin:
             (b"X-Forwarded-Host", host),
             (b"X-Forwarded-Port", b" %d" % self._port),
         ):
-            if not field_value(rest, low, name.lower() + b":"):
+            key = name.lower() + b":"
+            if not special.value(key):
+                cuts.append(key)
                 lines.append(b"%b:%b\r\n" % (name, value))
         return b"%bVia: 1.1 lb\r\n" % b"".join(lines), cuts
 
@@ -77,24 +83,27 @@ class Origin:
             if address is None:
                 break
             client = str(address)
-            if not is_trusted(client, self._networks):
+            if not is_trusted(client, self.networks):
                 break
         return client
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as X-Forwarded-For may hold it: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`."""
+    bracketed = _BRACKETED(text)
+    if bracketed:
+        text = bracketed[1]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
-        return ip_address(text.strip("[]"))
+        address = ip_address(text)
     except ValueError:
         return None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 @lru_cache(maxsize=4096)
 def is_trusted(text: str, networks: tuple[Network, ...]) -> bool:
-    """Whether an address lies in one of the networks; an IPv4 address written as IPv6 counts as IPv4."""
+    """Whether an address lies in one of the networks."""
     address = _address(text)
-    if address is None:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address in network for network in networks if network.version == address.version)
+    return address is not None and any(address in network for network in networks)

@@ -12,23 +12,17 @@ if TYPE_CHECKING:
 
 def compose(exchange: Forwarding, body: bytes) -> bytes:
     """The head, and the body that came with it, ready to be written in one piece."""
-    method, target, host, rest, special, _ = exchange.request
-    route = exchange.route
+    _, _, host, head, special, _ = exchange.request
     headers = exchange._headers
-    if (
-        special is None
-        and not route.strip_prefix
-        and not route.send_backend_host
-        and (headers is None or not headers.changed)
-    ):
+    if (special is None or special.passes) and not exchange.route.rewrites and (headers is None or not headers.changed):
         block = exchange.downstream.origin.block(host or b"")
-        return b"%b %b %b%bX-Request-Id: %b\r\n\r\n" % (method, target, rest, block, exchange.raw_request_id)
+        return b"%b%bX-Request-Id: %b\r\n\r\n%b" % (head, block, exchange.raw_request_id, body)
     return _compose_special(exchange) + body
 
 
 def _compose_special(exchange: Forwarding) -> bytes:
     """The general path: cuts, trusted peers, HTTP/1.0, absolute targets, prefixes, fields that plugins changed."""
-    method, target, host, rest, special, _ = exchange.request
+    method, target, host, head, special, _ = exchange.request
     route = exchange.route
     origin = exchange.downstream.origin
     block = origin.block(host if host is not None else b"")
@@ -36,8 +30,9 @@ def _compose_special(exchange: Forwarding) -> bytes:
     if special is not None:
         cuts = special.cuts
         if origin.trusted:
-            block, cuts = origin.believed(special, rest, host or b"")
-        if special.absolute_host:
+            block, cuts = origin.believed(special, host or b"")
+        block += special.restated
+        if special.absolute_host and not route.send_backend_host:
             block = b"Host: %b\r\n%b" % (special.absolute_host, block)
     if host is None or route.send_backend_host:
         cuts = [*cuts, b"host:"]
@@ -51,16 +46,18 @@ def _compose_special(exchange: Forwarding) -> bytes:
         cuts = [*cuts, b"x-forwarded-prefix:"]
     headers = exchange._headers
     if headers is not None and headers.changed:
-        rest = b"HTTP/1.1\r\n" + headers.encode()
-    elif rest[:8] != b"HTTP/1.1":
-        rest = b"HTTP/1.1" + rest[8:]
-    head = b"%b %b %b" % (method, target, rest)
+        fields = headers.encode()
+    else:
+        fields = head[head.index(b"\n") + 1 :]
+    head = b"%b %b HTTP/1.1\r\n%b" % (method, target, fields)
     if cuts:
         head = cut(head, cuts)
     return b"%b%b\r\n" % (head, block)
 
 
 def _stripped(target: bytes, prefix: bytes) -> bytes:
-    """The target without a path prefix that ends at a segment."""
-    rest = target[len(prefix) :] if target.startswith(prefix) else target
+    """The target without a path prefix, if that ends at a segment."""
+    rest = target[len(prefix) :]
+    if not target.startswith(prefix) or rest[:1] not in (b"", b"/", b"?"):
+        return target
     return rest if rest[:1] == b"/" else b"/" + rest

@@ -1,7 +1,7 @@
 """The backend's side of a connection: reads a response, checks its framing, passes it on.
 
-    IDLE     no exchange; a byte that arrives, or the end, closes the connection
-    HEAD     waiting for a response head
+    HEAD     waiting for a response head; without an exchange the connection is idle, and a byte that arrives, or the end,
+             closes it
     LENGTH   counting down Content-Length
     CHUNKED  walking from chunk to chunk
     CLOSE    the body ends with the connection (RFC 9112 section 6.3, item 8)
@@ -20,7 +20,6 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from lb_core.engine import connections
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.flow import HIGH_WATER, PEER, Reader
 from lb_core.engine.heads import (
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.engine.forwarding import Forwarding
 
-IDLE, HEAD, LENGTH, CHUNKED, CLOSE, TUNNEL = range(6)
+HEAD, LENGTH, CHUNKED, CLOSE, TUNNEL = range(5)
 MAX_INTERIM = 16
 
 
@@ -57,20 +56,21 @@ class Upstream(Reader):
         "mode",
         "rechunk",
         "scanner",
-        "served",
+        "used",
     )
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.transport = cast("asyncio.Transport", None)  # until connected
         self.held = 0
         self.exchange: Forwarding | None = None
-        self.mode = IDLE
+        self.mode = HEAD
         self.buffer = b""
         self.keep = True
         self.left = 0
         self.scanner: ChunkScanner | None = None
         self.rechunk = False
-        self.served = 0
+        self.used = False
         self.interim = 0
         self.idle_since = 0.0
 
@@ -85,7 +85,7 @@ class Upstream(Reader):
             self.backend.idle.pop(self, None)
             self.transport.abort()
         elif mode == HEAD:
-            if self.buffer or not self._pass_whole(exchange, data):
+            if self.buffer or not exchange.downstream.plain or not self._pass_whole(exchange, data):
                 self._read_head(exchange, data)
         elif mode == LENGTH:
             self._read_length(exchange, data)
@@ -98,21 +98,24 @@ class Upstream(Reader):
 
     def _pass_whole(self, exchange: Forwarding, data: bytes) -> bool:
         """The fast path; False leaves the data to the general one."""
-        downstream = exchange.downstream
         status = PLAIN_RESPONSES.get(data[:12])
-        if status is None or not downstream.plain:
+        if status is None:
             return False
         blank = data.find(b"\r\n\r\n")
         fields = RESPONSE_FIELDS(data[: blank + 2].lower())
-        if len(fields) == 2:
-            if fields[0] == KEPT_ALIVE:
-                del fields[0]
-            elif fields[1] == KEPT_ALIVE:
-                del fields[1]
-        if len(fields) != 1 or fields[0][0] != b"content-length:":
+        count = len(fields)
+        if count == 1:
+            field = fields[0]
+        elif count == 2 and fields[1] == KEPT_ALIVE:
+            field = fields[0]
+        elif count == 2 and fields[0] == KEPT_ALIVE:
+            field = fields[1]
+        else:
+            return False
+        if field[:16] != b"\ncontent-length:":
             return False
         try:
-            length = int(fields[0][1])
+            length = int(field[16:])
         except ValueError:
             return False
         if len(data) != blank + 4 + length or length < 0:
@@ -120,20 +123,24 @@ class Upstream(Reader):
         if not check_ordinary_response(data):
             self._invalid(exchange, "malformed response")
             return True
+        if exchange.downstream.close:
+            data, blank = _closing(data, blank)
         exchange.status = status
         exchange.bytes_out = length
         exchange.first_byte = now = monotonic()
-        if exchange.route.on_response is not None:
+        on_response = exchange.route.on_response
+        if on_response is not None:
             exchange.response_head = data
-            exchange.route.on_response(exchange)
-            changed = exchange.changed_response_head()
-            if changed is not None:
-                data = b"%b\r\n%b" % (changed, data[blank + 4 :])
-        downstream.transport.write(data)
+            on_response(exchange)
+            if exchange._response_headers is not None:
+                changed = exchange.changed_response_head()
+                if changed is not None:
+                    data = b"%b\r\n%b" % (changed, data[blank + 4 :])
+        exchange.downstream.transport.write(data)
         self.exchange = None
-        self.mode = IDLE
-        self.served += 1
-        connections.give(self.backend, self, now)
+        self.used = True
+        self.idle_since = now
+        self.backend.idle[self] = None
         exchange.finish(now)
         return True
 
@@ -200,6 +207,8 @@ class Upstream(Reader):
             head.cuts.append(b"content-length:")
         exchange.begin_response(head.status, data)
         lines = exchange.changed_response_head() or data[: head.end - 2]
+        if lines[:8] == b"HTTP/1.0":
+            lines = b"HTTP/1.1" + lines[8:]  # our version, not the backend's (RFC 9110 section 2.5)
         lines = cut(lines, [*head.cuts, b"connection:"] if downstream.close or exchange.http10 else head.cuts)
         block = downstream.connection_field(exchange.http10)
         if self.rechunk:
@@ -262,14 +271,15 @@ class Upstream(Reader):
         """The response has ended where its framing said."""
         now = monotonic()
         self.exchange = None
-        self.mode = IDLE
+        self.mode = HEAD
         self.scanner = None
         self.interim = 0
-        self.served += 1
+        self.used = True
         if self.keep and exchange.downstream.request_complete and not self.transport.is_closing():
             if self.held:
                 self.release(self.held)
-            connections.give(self.backend, self, now)
+            self.idle_since = now
+            self.backend.idle[self] = None
         else:
             self.transport.close()
         exchange.finish(now)
@@ -286,7 +296,7 @@ class Upstream(Reader):
     def abandon(self) -> None:
         """Leave the exchange and close at once, whatever is under way."""
         self.exchange = None
-        self.mode = IDLE
+        self.mode = HEAD
         if self.transport is not None:
             self.transport.abort()
 
@@ -299,6 +309,7 @@ class Upstream(Reader):
             self.exchange.downstream.release(PEER)
 
     def eof_received(self) -> bool:
+        self.backend.idle.pop(self, None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -308,11 +319,11 @@ class Upstream(Reader):
             return
         mode = self.mode
         self.exchange = None
-        self.mode = IDLE
+        self.mode = HEAD
         if mode == HEAD and not self.buffer:
             how = "reset" if exc else "closed"
             exchange.failed(
-                BackendReset(f"backend {self.backend.name} {how} the connection before answering", reused=self.served > 0)
+                BackendReset(f"backend {self.backend.name} {how} the connection before answering", reused=self.used)
             )
         elif mode == HEAD:
             exchange.failed(InvalidResponse(f"backend {self.backend.name} closed within the response head"))
@@ -325,3 +336,9 @@ class Upstream(Reader):
             exchange.finish(monotonic())
         else:
             exchange.cut_short("reset")
+
+
+def _closing(data: bytes, blank: int) -> tuple[bytes, int]:
+    """An ordinary response that says it is the last on its connection, and where its blank line is now."""
+    head = cut(data[: blank + 2], [b"connection:"]) + b"Connection: close\r\n"
+    return b"%b%b" % (head, data[blank + 2 :]), len(head) - 2

@@ -1,0 +1,76 @@
+"""Every example loads, with the installed plugins; the JSON schema agrees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lb_core.config import Config, json_schema, load_config, read_file
+from lb_core.plugins import Plugins
+
+FOLDER = Path(__file__).parent
+FILES = sorted(path for path in FOLDER.iterdir() if path.suffix in (".yaml", ".toml"))
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    """What is installed."""
+    return Plugins.discover()
+
+
+def loaded(name: str, plugins: Plugins) -> Config:
+    return load_config(FOLDER / name, plugins, {})
+
+
+def test_there_are_examples() -> None:
+    assert len(FILES) >= 7
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_an_example_loads_and_passes_the_schema(path: Path, plugins: Plugins) -> None:
+    assert loaded(path.name, plugins).routes
+    jsonschema = pytest.importorskip("jsonschema", reason="the package jsonschema checks the schema")
+    validator = jsonschema.Draft202012Validator(json_schema(plugins))
+    assert [error.message for error in validator.iter_errors(read_file(path).tree)] == []
+
+
+def test_toml_and_python_say_the_same(plugins: Plugins) -> None:
+    toml, python = loaded("same.toml", plugins), loaded("balancer.py", plugins)
+    assert python.model_dump(exclude={"files", "pools"}) == toml.model_dump(exclude={"files", "pools"})
+    assert {pool.name: pool for pool in python.pools} == {pool.name: pool for pool in toml.pools}
+
+
+def test_hosts(plugins: Plugins) -> None:
+    hosts = [route.host for route in loaded("hosts.yaml", plugins).routes]
+    assert hosts == ["example.com", "xn--bcher-kva.example", "*.example.com", "**.example.com", "*"]
+
+
+def test_matching(plugins: Plugins) -> None:
+    routes = {route.name: route for route in loaded("matching.yaml", plugins).routes}
+    assert routes["beta"].match.headers == {"x-beta": "~^(1|yes)$"}
+    assert routes["api.example.com /v2"].strip_prefix == "/v2"
+    assert routes["api.example.com /upload"].pool == "api.example.com"
+    assert routes["api.example.com /upload"].timeouts.response_header == 300
+
+
+def test_weights(plugins: Plugins) -> None:
+    config = loaded("weights.yaml", plugins)
+    assert [backend.weight for backend in config.pools[0].backends] == [3, 1, 0, 1]
+    assert config.routes[0].strategy.name == "weighted_round_robin"
+
+
+def test_health_checks(plugins: Plugins) -> None:
+    checks = {pool.name: pool.health_check for pool in loaded("health_checks.yaml", plugins).pools}
+    first = checks["example.com"]
+    assert first is not None
+    assert (first.path, first.interval, first.port) == ("/health", 5, 9100)
+    assert first.accepts(308)
+    assert checks["static.example.com"] is None
+
+
+def test_timeouts(plugins: Plugins) -> None:
+    config = load_config(FOLDER / "timeouts.yaml", plugins, {"LISTEN": "127.0.0.1:7000"})
+    assert [listener.port for listener in config.listeners] == [7000, 8081]
+    (route,) = config.routes
+    assert (route.timeouts.response_header, route.timeouts.connect, route.retry.attempts) == (10, 3, 2)

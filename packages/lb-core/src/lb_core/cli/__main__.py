@@ -1,0 +1,5 @@
+"""`python -m lb_core.cli` is `lb`."""
+
+from lb_core.cli import main
+
+main()

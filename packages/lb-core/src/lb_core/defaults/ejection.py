@@ -1,0 +1,126 @@
+"""Passive ejection: a backend that fails several times in a row takes no requests for a while.
+
+    failure     an attempt that ended before a response head, or one of the configured statuses. A kept connection that
+                the backend had closed while idle says nothing about the backend and does not count.
+    success     any other response; the failures begin at zero again
+    ejection    after `consecutive_failures`, for `duration` times the number of ejections in a row, at most 300 s, give
+                or take a tenth. Each `duration` without an ejection takes one off that number.
+    limits      at most `max_ejected` of the pool, but one at least; never the last backend that could serve
+
+The pool keeps the backend as a last resort: when everybody is ejected, all serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Le
+
+from lb_core.errors import BackendReset
+from lb_core.hooks import hookimpl
+from lb_core.settings import PositiveDuration, Settings, Share, Whole
+
+if TYPE_CHECKING:
+    from lb_core.backend import Backend
+    from lb_core.errors import AttemptError
+    from lb_core.exchange import Exchange
+    from lb_core.pool import Pool
+    from lb_core.route import Route
+
+LONGEST = 300.0
+
+Later = Callable[[float, Callable[[], None]], object]
+
+
+class EjectionSettings(Settings):
+    """When a backend that fails is left alone for a while; `off` never does."""
+
+    short = "enabled"
+
+    enabled: bool = True
+    """Whether failing backends are ejected at all."""
+    consecutive_failures: Annotated[Whole, Ge(1)] = 5
+    """Failures in a row that eject a backend."""
+    duration: PositiveDuration = 30.0
+    """How long the first time; the n-th time in a row n times as long, at most 300 s."""
+    max_ejected: Share = 0.5
+    """The share of the pool that may be ejected at once, rounded down, but one backend at least; 0% for none."""
+    statuses: tuple[Annotated[Whole, Ge(400), Le(599)], ...] = (502, 503, 504)
+    """Response statuses that count as failures."""
+
+
+class Ejection:
+    """The feature `ejection` of one route."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        settings: EjectionSettings,
+        *,
+        later: Later | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1),
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._statuses = frozenset(settings.statuses)
+        self._later = later
+        self._clock = clock
+        self._jitter = jitter
+        self._failing: dict[Backend, int] = {}
+        self._ejections: dict[Backend, tuple[int, float]] = {}
+
+    @hookimpl
+    def on_backend_error(self, exchange: Exchange, error: AttemptError) -> None:
+        """Count an attempt that failed."""
+        if exchange.backend is not None and not (isinstance(error, BackendReset) and error.reused):
+            self._failed(exchange.backend, str(error) or error.flag)
+
+    @hookimpl
+    def on_response(self, exchange: Exchange) -> None:
+        """Count a response that is a failure; any other clears the backend."""
+        if exchange.status in self._statuses:
+            if exchange.backend is not None:
+                self._failed(exchange.backend, f"status {exchange.status}")
+        elif self._failing and exchange.backend is not None:
+            self._failing.pop(exchange.backend, None)
+
+    def _failed(self, backend: Backend, why: str) -> None:
+        count = self._failing[backend] = self._failing.get(backend, 0) + 1
+        if count >= self._settings.consecutive_failures and not backend.ejected and self._may_eject(backend):
+            self._eject(backend, f"{count} failures in a row, the last: {why}")
+
+    def _may_eject(self, backend: Backend) -> bool:
+        backends = self._pool.backends
+        share = self._settings.max_ejected
+        most = max(1, int(share * len(backends))) if share else 0
+        if sum(each.ejected for each in backends) >= most:
+            return False
+        return backend in backends and any(each.available for each in backends if each is not backend)
+
+    def _eject(self, backend: Backend, reason: str) -> None:
+        del self._failing[backend]
+        duration, now = self._settings.duration, self._clock()
+        before, back = self._ejections.get(backend, (0, now))
+        times = max(0, before - int((now - back) / duration)) + 1
+        seconds = min(duration * times, max(LONGEST, duration)) * self._jitter()
+        self._forget_those_gone()
+        self._ejections[backend] = (times, now + seconds)
+        later = self._later or asyncio.get_running_loop().call_later
+        later(seconds, lambda: self._pool.restore(backend, f"ejected for {seconds:.0f}s, tried again"))
+        self._pool.eject(backend, f"{reason}; tried again in {seconds:.0f}s")
+
+    def _forget_those_gone(self) -> None:
+        """Drop what is known of backends that left the pool, so that replaced containers leave no trace."""
+        staying = set(self._pool.backends)
+        self._failing = {backend: count for backend, count in self._failing.items() if backend in staying}
+        self._ejections = {backend: known for backend, known in self._ejections.items() if backend in staying}
+
+
+def build(route: Route, settings: EjectionSettings) -> Ejection | None:
+    """The ejection of a route, or None where it is switched off."""
+    return Ejection(route.pool, settings) if settings.enabled else None

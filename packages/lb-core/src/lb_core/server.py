@@ -1,0 +1,327 @@
+"""Serve a balancer: listeners, signals, reload, and an orderly end.
+
+    start      raise the file limit, open every socket (a taken port ends it here), enter the plugins' lifespans, accept
+    run        once a second look at the configuration files; a change, or SIGHUP, reloads
+    reload     the balancer swaps its routes; listeners that are new are opened, those that are gone are drained, the
+               others keep their sockets and connections
+    drain      SIGTERM or SIGINT: stop accepting, let connections finish their exchange, cut what is left after the
+               grace; a second signal cuts at once
+    end        leave the lifespans in reverse; exit status 0
+
+SIGUSR1 opens the log files again, for logrotate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from lb_core.engine.downstream import Downstream
+from lb_core.errors import StartError
+from lb_core.events import Event
+from lb_core.listening import BACKLOG, listen, url
+from lb_core.watch import FileWatch
+
+if TYPE_CHECKING:
+    from lb_core.balancer import LoadBalancer
+    from lb_core.config import ListenerConfig
+
+log = logging.getLogger("lb.server")
+
+DRAIN = 30.0
+LOOK_EVERY = 1.0
+
+Address = tuple[str, int]
+
+
+class ListenerSettings(uvicorn.Config):
+    """What the protocol class finds as its `config`: the balancer as `app`, and the listener."""
+
+    def __init__(self, balancer: LoadBalancer, listener: ListenerConfig) -> None:
+        super().__init__(
+            balancer,
+            http=Downstream,
+            ws="none",
+            loop="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+        )
+        self.listener = listener
+
+
+class OpenListener:
+    """One listener's sockets and connections: uvicorn's server without its main loop and its signal handlers."""
+
+    def __init__(self, balancer: LoadBalancer, listener: ListenerConfig) -> None:
+        self.sockets = listen(listener)
+        self.settings = ListenerSettings(balancer, listener)
+        self.use(listener)
+        self._server = uvicorn.Server(self.settings)
+
+    def use(self, listener: ListenerConfig) -> None:
+        """Take these settings for new connections; where it says port 0, they see the port that was given."""
+        port = self.sockets[0].getsockname()[1]
+        self.settings.listener = listener if listener.port else listener.model_copy(update={"port": port})
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it can be reached from this machine."""
+        return [url(bound) for bound in self.sockets]
+
+    async def accept(self) -> None:
+        """Begin to accept connections."""
+        self.settings.load()
+        self._server.lifespan = self.settings.lifespan_class(self.settings)
+        await self._server.startup(self.sockets)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections live on."""
+        for server in getattr(self._server, "servers", ()):
+            server.close()
+        for opened in self.sockets:
+            opened.close()
+
+    async def drain(self, grace: float) -> int:
+        """Let each connection finish its exchange, for `grace` seconds; returns how many had to be cut."""
+        self.settings.timeout_graceful_shutdown = grace  # type: ignore[assignment]
+        await self._server.shutdown(self.sockets)
+        return await self._cut()
+
+    def hurry(self) -> None:
+        """End a drain that is under way."""
+        self._server.force_exit = True
+
+    async def _cut(self) -> int:
+        """uvicorn cancels tasks at its limit but leaves connections open."""
+        state = self._server.server_state
+        rest = [transport for transport in map(_transport, list(state.connections)) if transport is not None]
+        for transport in rest:
+            transport.abort()
+        for task in list(state.tasks):
+            task.cancel()
+        if rest:
+            await asyncio.sleep(0)  # connection_lost is called on the next turn of the loop
+        return len(rest)
+
+
+class Server:
+    """A balancer being served.
+
+    `drain` is the grace at the end, in seconds. Without `watch` its files are not looked at; without `signals` the
+    process's signals stay the caller's.
+    """
+
+    def __init__(
+        self, balancer: LoadBalancer, *, drain: float = DRAIN, watch: bool = True, signals: bool = True
+    ) -> None:
+        self.balancer = balancer
+        self._grace = drain
+        self._watching = watch
+        self._own_signals = signals and threading.current_thread() is threading.main_thread()
+        self._files = FileWatch()
+        self._listeners: dict[Address, OpenListener] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._stop = asyncio.Event()
+        self.started = asyncio.Event()
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the balancer can be reached from this machine."""
+        return [found for opened in self._listeners.values() for found in opened.urls]
+
+    async def serve(self, stop: asyncio.Event | None = None) -> int:
+        """Serve until `stop` is set or a signal comes; returns the exit status. Raises StartError."""
+        self._stop = stop or self._stop
+        raise_file_limit()
+        try:
+            for listener in self.balancer.config.listeners:
+                self._add(listener)
+            async with self.balancer.lifespan(self.balancer):
+                with self._signals():
+                    await self._run()
+        finally:
+            for opened in self._listeners.values():
+                opened.stop_accepting()
+        return 0
+
+    async def reload(self) -> bool:
+        """Read the configuration again; a bad one is refused and changes nothing."""
+        async with self._reloading:
+            try:
+                loaded = self.balancer.reload()
+            except Exception as error:
+                log.exception("the configuration could not be reloaded")
+                self.balancer.notify(Event("config_refused", f"{type(error).__name__}: {error}"))
+                return False
+            if loaded:
+                self._files.follow(self.balancer.config.files)
+                await self._match_listeners()
+            return loaded
+
+    def request_stop(self) -> None:
+        """Begin the drain; called again, end it at once."""
+        if self._draining:
+            for opened in self._listeners.values():
+                opened.hurry()
+        self._draining = True
+        self._stop.set()
+
+    async def _run(self) -> None:
+        for opened in self._listeners.values():
+            await self._accept(opened)
+        self._files.follow(self.balancer.config.files)
+        gc.collect()
+        gc.freeze()  # what lives from here to the end is never scanned again: 23 ms pauses less
+        self.started.set()
+        looking = asyncio.create_task(self._look()) if self._watching else None
+        try:
+            await self._stop.wait()
+        finally:
+            if looking is not None:
+                looking.cancel()
+            await self._drain_all()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if self._files.look():
+                await self.reload()
+            elif set(self._listeners) != {_address(listener) for listener in self.balancer.config.listeners}:
+                await self._match_listeners()  # somebody applied a configuration without us
+
+    def _add(self, listener: ListenerConfig) -> OpenListener:
+        opened = self._listeners[_address(listener)] = OpenListener(self.balancer, listener)
+        return opened
+
+    async def _accept(self, opened: OpenListener) -> None:
+        await opened.accept()
+        name = opened.settings.listener.name
+        message = f"{name} listens on {', '.join(opened.urls)}"
+        self.balancer.notify(Event("listener_open", message, details={"listener": name, "urls": opened.urls}))
+
+    async def _match_listeners(self) -> None:
+        """Open what is new, drain what is gone; what stays takes its new settings for new connections."""
+        wanted = {_address(listener): listener for listener in self.balancer.config.listeners}
+        for address in [address for address in self._listeners if address not in wanted]:
+            gone = self._listeners.pop(address)
+            gone.stop_accepting()
+            self._leaving.add(asyncio.create_task(self._drain_one(gone)))
+        await asyncio.sleep(0.01)  # uvloop closes sockets on its next turn; a new listener may want the same port
+        for address, listener in wanted.items():
+            if address in self._listeners:
+                self._listeners[address].use(listener)
+                continue
+            try:
+                await self._accept(self._add(listener))
+            except StartError as error:
+                self.balancer.notify(Event("listener_failed", str(error)))
+
+    async def _drain_one(self, opened: OpenListener) -> None:
+        cut = await opened.drain(self._grace)
+        if cut:
+            name = opened.settings.listener.name
+            log.warning("listener %s: %d connections were cut after %g s", name, cut, self._grace)
+
+    async def _drain_all(self) -> None:
+        self._draining = True
+        self.balancer.notify(Event("shutdown", f"draining, for at most {self._grace:g} s; a second signal ends it"))
+        drains = [asyncio.create_task(self._drain_one(opened)) for opened in self._listeners.values()]
+        await asyncio.gather(*drains, *self._leaving, *self._tasks)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Own the process's signals while serving; only the main thread can."""
+        handlers = {
+            "SIGTERM": self.request_stop,
+            "SIGINT": self.request_stop,
+            "SIGHUP": self._reload_soon,
+            "SIGUSR1": self._reopen_logs,
+        }
+        numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+        if not self._own_signals or sys.platform == "win32":
+            numbers = {}
+        loop = asyncio.get_running_loop()
+        for number, handler in numbers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _reload_soon(self) -> None:
+        task = asyncio.create_task(self._reload_now())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload_now(self) -> None:
+        await self.reload()
+
+    def _reopen_logs(self) -> None:
+        self.balancer.notify(Event("reopen_logs", "SIGUSR1"))
+
+
+async def serve(
+    balancer: LoadBalancer,
+    *,
+    stop: asyncio.Event | None = None,
+    drain: float = DRAIN,
+    watch: bool = True,
+    signals: bool = True,
+) -> int:
+    """Serve a balancer in the running loop until `stop` is set or a signal comes; returns the exit status."""
+    return await Server(balancer, drain=drain, watch=watch, signals=signals).serve(stop)
+
+
+def run(balancer: LoadBalancer, *, drain: float = DRAIN, watch: bool = True) -> int:
+    """Serve a balancer in a loop of its own; returns the exit status."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(serve(balancer, drain=drain, watch=watch))
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's loop, or asyncio's on platforms without it."""
+    with suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: every connection is one."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _address(listener: ListenerConfig) -> Address:
+    return listener.host, listener.port
+
+
+def _transport(connection: Any) -> asyncio.Transport | None:
+    return getattr(connection, "transport", None)
+
+
+__all__ = ["DRAIN", "OpenListener", "Server", "loop_factory", "raise_file_limit", "run", "serve"]

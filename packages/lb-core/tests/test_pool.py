@@ -1,0 +1,253 @@
+"""Pool: who may be chosen, and who hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lb_core.backend import Backend
+from lb_core.pool import Pool
+
+if TYPE_CHECKING:
+    from lb_core.events import Event
+
+
+def backends(count: int) -> list[Backend]:
+    return [Backend(f"b{number}", "h", number + 1) for number in range(count)]
+
+
+def names(pool: Pool) -> str:
+    return " ".join(backend.name for backend in pool.candidates)
+
+
+def test_candidates_are_active_up_and_of_weight() -> None:
+    up, down, draining, starting, weightless = made = backends(5)
+    down.health, draining.mode, starting.health, weightless.weight = "down", "draining", "starting", 0
+    assert Pool("p", made).candidates == (up,)
+
+
+def test_backups_serve_when_nobody_else_can() -> None:
+    main, other = backends(2)
+    backup = Backend("backup", "h", 9, backup=True)
+    pool = Pool("p", [main, other, backup])
+    assert names(pool) == "b0 b1"
+    pool.set_health(main, "down")
+    assert names(pool) == "b1"
+    pool.eject(other, "failed")
+    assert names(pool) == "backup"
+    pool.set_health(main, "up")
+    assert names(pool) == "b0"
+
+
+def test_the_ejected_serve_as_a_last_resort_but_not_behind_an_open_breaker() -> None:
+    one, two = backends(2)
+    pool = Pool("p", [one, two])
+    pool.eject(one, "failed")
+    pool.eject(two, "breaker open", last_resort=False)
+    assert names(pool) == "b0"
+    pool.restore(one)
+    assert names(pool) == "b0"
+    pool.eject(one, "breaker open", last_resort=False)
+    assert names(pool) == ""
+
+
+def test_a_main_backend_is_a_last_resort_before_an_ejected_backup() -> None:
+    main, backup = Backend("main", "h", 1), Backend("backup", "h", 2, backup=True)
+    pool = Pool("p", [main, backup])
+    pool.eject(backup, "failed")
+    pool.eject(main, "failed")
+    assert names(pool) == "main"
+    pool.set_health(main, "down")
+    assert names(pool) == "backup"
+    pool.set_health(backup, "down")
+    assert names(pool) == ""
+
+
+def test_the_tuple_stays_the_same_object_until_something_changes() -> None:
+    one, two, three = made = backends(3)
+    pool = Pool("p", made)
+    before, others = pool.candidates, pool.others(one)
+    assert others == (two, three)
+    assert pool.others(one) is others
+    pool.rebuild()
+    pool.replace(made)
+    pool.set_health(one, "up")
+    assert pool.candidates is before
+    assert pool.others(one) is others
+    pool.set_mode(three, "draining")
+    assert pool.candidates == (one, two)
+    assert pool.others(one) == (two,)
+
+
+def test_a_changed_weight_makes_a_new_tuple() -> None:
+    one, two = made = backends(2)
+    pool = Pool("p", made)
+    before, others = pool.candidates, pool.others(one)
+    two.weight = 5
+    pool.replace(made)
+    assert pool.candidates == before
+    assert pool.candidates is not before
+    assert pool.others(one) is not others
+    two.weight = 0
+    pool.replace(made)
+    assert pool.candidates == (one,)
+
+
+def test_others_of_the_only_one_and_of_a_stranger() -> None:
+    (one,) = made = backends(1)
+    pool = Pool("p", made)
+    assert pool.others(one) == ()
+    assert pool.others(Backend("x", "h", 1)) == (one,)
+
+
+def test_with_room() -> None:
+    one, two, three = made = backends(3)
+    for backend, limit, busy, weight in ((one, 2, 2, 1), (two, 10, 4, 1), (three, 10, 6, 3)):
+        backend.max_connections, backend.in_flight, backend.weight = limit, busy, weight
+    pool = Pool("p", made)
+    assert pool.with_room(pool.candidates) is three
+    three.in_flight = 10
+    assert pool.with_room(pool.candidates) is two
+    two.in_flight = 10
+    assert pool.with_room(pool.candidates) is None
+    assert pool.with_room(()) is None
+    two.in_flight, two.weight = 0, 0
+    assert pool.with_room(pool.candidates) is None
+
+
+def test_replace_keeps_state_and_forgets_who_left() -> None:
+    one, two = backends(2)
+    pool = Pool("p", [one, two])
+    pool.eject(one, "failed")
+    one.requests = 7
+    three = Backend("b3", "h", 3)
+    pool.replace([one, three])
+    assert names(pool) == "b3"
+    assert one.requests == 7
+    pool.replace([three])
+    pool.replace([three, one])
+    pool.set_health(three, "down")
+    assert names(pool) == "", "the ejection is no last resort of this pool any more"
+
+
+def test_find() -> None:
+    pool = Pool("example.com", backends(2))
+    assert pool.find("b1") is pool.backends[1]
+    with pytest.raises(KeyError, match=r"no backend 'b7' in 'example.com': there are b0, b1"):
+        pool.find("b7")
+
+
+def test_starting() -> None:
+    one, two = made = backends(2)
+    one.health = two.health = "starting"
+    pool = Pool("p", made)
+    assert pool.starting
+    pool.set_mode(one, "maintenance")
+    assert pool.starting
+    pool.set_health(two, "down")
+    assert not pool.starting
+    pool.set_mode(one, "active")
+    assert pool.starting
+    pool.set_health(one, "up")
+    assert not pool.starting
+
+
+def test_waiters_are_woken_once_when_there_is_a_candidate() -> None:
+    one, two = made = backends(2)
+    one.health = two.health = "starting"
+    pool = Pool("p", made)
+    woken: list[str] = []
+
+    def wait_again() -> None:
+        woken.append("again")
+        pool.waiters.append(wait_again)
+
+    pool.waiters += [lambda: woken.append("once"), wait_again]
+    pool.set_health(two, "down")
+    assert woken == []
+    pool.set_health(one, "up")
+    assert woken == ["once", "again"]
+    pool.set_health(two, "up")
+    assert woken == ["once", "again", "again"]
+
+
+def test_watchers_hear_of_every_replacement() -> None:
+    made = backends(2)
+    pool = Pool("p", made)
+    heard: list[int] = []
+    pool.watchers.append(lambda: heard.append(len(pool.backends)))
+    pool.replace(made[:1])
+    pool.set_health(made[0], "down")
+    pool.replace(made)
+    assert heard == [1, 2]
+
+
+CHANGES: list[tuple[Callable[[Pool, Backend], None], str, str]] = [
+    (lambda pool, b: pool.set_health(b, "down", "3 checks failed"), "backend_down", "3 checks failed"),
+    (lambda pool, b: pool.set_health(b, "up", "passed"), "backend_up", "passed"),
+    (lambda pool, b: pool.set_mode(b, "draining"), "backend_draining", "draining"),
+    (lambda pool, b: pool.set_mode(b, "maintenance", "disk"), "backend_maintenance", "disk"),
+    (lambda pool, b: pool.set_mode(b, "active"), "backend_active", "up"),
+    (lambda pool, b: pool.eject(b, "failed"), "backend_ejected", "failed"),
+    (lambda pool, b: pool.restore(b, "over"), "backend_restored", "over"),
+]
+
+
+def test_every_change_is_told_once() -> None:
+    events: list[Event] = []
+    now = 1000.0
+    (one,) = made = backends(1)
+    pool = Pool("example.com", made, notify=events.append, clock=lambda: now)
+    for change, kind, message in CHANGES:
+        now += 1
+        change(pool, one)
+        change(pool, one)
+        assert (events[-1].kind, events[-1].message) == (kind, message)
+        assert (events[-1].route, events[-1].backend) == ("example.com", "b0")
+        assert one.since == now
+    assert len(events) == len(CHANGES)
+    assert one.state == "up"
+
+
+def test_a_backend_that_left_changes_in_silence() -> None:
+    events: list[Event] = []
+    one, two = backends(2)
+    pool = Pool("p", [one, two], notify=events.append)
+    pool.eject(one, "failed")
+    pool.replace([two])
+    events.clear()
+    pool.restore(one)
+    assert not one.ejected
+    assert events == []
+
+
+FACTS = st.tuples(
+    st.sampled_from(["active", "draining", "maintenance"]),
+    st.sampled_from(["up", "down", "starting"]),
+    st.sampled_from(["no", "resort", "breaker"]),
+    st.booleans(),
+    st.integers(0, 2),
+)
+
+
+@given(st.lists(FACTS, max_size=6))
+def test_candidates_follow_the_rules_whatever_happens(facts: list[tuple[str, str, str, bool, int]]) -> None:
+    made = [Backend(f"b{n}", "h", 1, backup=fact[3], weight=fact[4]) for n, fact in enumerate(facts)]
+    pool = Pool("p", made)
+    for backend, (mode, health, ejected, _, _) in zip(made, facts, strict=True):
+        pool.set_mode(backend, mode)  # type: ignore[arg-type]
+        pool.set_health(backend, health)  # type: ignore[arg-type]
+        if ejected != "no":
+            pool.eject(backend, "x", last_resort=ejected == "resort")
+    able = [(b, f) for b, f in zip(made, facts, strict=True) if f[0] == "active" and f[1] == "up" and f[4]]
+    stages = [
+        [b for b, f in able if f[2] == "no" and not f[3]],
+        [b for b, f in able if f[2] == "no" and f[3]],
+        [b for b, f in able if f[2] == "resort" and not f[3]],
+        [b for b, f in able if f[2] == "resort" and f[3]],
+    ]
+    assert list(pool.candidates) == next((stage for stage in stages if stage), [])
