@@ -14,7 +14,7 @@ NO_LIMIT = {"limits": {"requests": 0}}
 
 def pending(balancer: Running) -> int:
     """Bytes of requests that wait in the balancer."""
-    return sum(len(connection.buffer) for connection in balancer.balancer.engine.deadlines.connections)  # type: ignore[attr-defined]
+    return sum(len(connection.buffer) for connection in balancer.connections)
 
 
 async def test_answers_come_in_order_whoever_is_slow() -> None:

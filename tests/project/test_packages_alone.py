@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .conftest import NewVenv
 
-TEST_TOOLS = ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis")
+TEST_TOOLS = ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "jsonschema")
 START_SECONDS = 15.0
 
 

@@ -59,6 +59,7 @@ class Request:
     def __init__(self, message: Message, connection: Connection) -> None:
         self.message = message
         self.connection = connection
+        message.complete = not ({"content-length", "transfer-encoding"} & {name.decode("latin-1") for name, _ in message.fields})
 
     async def body(self) -> bytes:
         """Its body, read to the end."""
@@ -166,8 +167,8 @@ class Backend:
                 await self._answer(request)
                 if connection.writer.is_closing() or not message.complete:
                     break
-        except (Cut, ConnectionError, ValueError, AssertionError):
-            pass
+        except (Cut, ConnectionError, ValueError, AssertionError, RuntimeError):
+            pass  # the other side is gone, or was no HTTP; what arrived is recorded
         finally:
             connection.writer.close()
             watching.cancel()

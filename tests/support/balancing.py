@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lb_core import Event, Exchange, hookimpl
 from lb_core.balancer import LoadBalancer
@@ -14,7 +14,10 @@ from lb_core.plugins import Plugins
 from lb_core.server import Server
 from tests.support.backends import Backend
 from tests.support.client import Client
-from tests.support.wire import Message
+
+if TYPE_CHECKING:
+    from lb_core.engine.downstream import Downstream
+    from tests.support.wire import Message
 
 Address = str | Mapping[str, Any] | Backend
 
@@ -65,6 +68,11 @@ class Running:
         """The exchange that ended last."""
         return self.observer.completed[-1]
 
+    @property
+    def connections(self) -> list[Downstream]:
+        """The connections from clients."""
+        return cast("list[Downstream]", list(self.balancer.engine.deadlines.connections))
+
     async def client(self, *, receive_buffer: int = 0) -> Client:
         """A new connection."""
         return await Client.connect(self.port, receive_buffer=receive_buffer)
@@ -76,10 +84,9 @@ class Running:
 
     def in_flight(self) -> dict[str, int]:
         """What is counted as under way, where that is not 0."""
-        routes = [*self.balancer.routes.values(), self.balancer.engine.unmatched]
         counts = {backend.id: backend.in_flight for backend in self.balancer.engine.backends}
-        counts |= {route.name: route.active for route in routes}
-        counts |= {f"{route.name} retrying": route.retrying for route in routes}
+        counts |= {f"{route.name} retrying": route.retrying for route in self.balancer.routes.values()}
+        counts["exchanges"] = sum(each.exchange is not None for each in self.connections)
         return {name: count for name, count in counts.items() if count}
 
     async def settled(self) -> None:
@@ -158,10 +165,11 @@ async def balancing(
 
 async def _end(running: Running, serving: asyncio.Task[int]) -> None:
     """End without a drain, which takes a tenth of a second even of an idle server; test_drain.py has it."""
-    for connection in list(running.balancer.engine.deadlines.connections):
-        connection.transport.abort()  # type: ignore[attr-defined]  # the engine's are all connections from clients
-    while not serving.done():
-        serving.cancel()  # the first begins the drain, the second ends it
+    for connection in running.connections:
+        connection.transport.abort()
+    serving.cancel()  # begins the drain
+    while "shutdown" not in running.events and not serving.done():
         await asyncio.sleep(0)
+    serving.cancel()  # ends it
     with suppress(asyncio.CancelledError):
-        serving.result()
+        await serving

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,14 @@ def test_a_plugin_that_fails_leaves_the_old_configuration(
     assert str(log) not in [str(path.resolve()) for path in Path("/proc/self/fd").iterdir() if path.exists()]
 
 
+def test_a_plugin_that_fails_without_a_log_leaves_the_old_configuration() -> None:
+    balancer = balanced()
+    table = balancer.table
+    with pytest.raises(PluginError):
+        balancer.apply(configured(choosy={"fail": True}))
+    assert balancer.table is table
+
+
 def test_a_feature_may_switch_itself_off() -> None:
     balancer = balanced(absent={}, choosy={})
     assert "choosy" in balancer.routes["shop.example"].plugins
@@ -271,7 +281,7 @@ def test_a_log_that_cannot_be_opened_refuses_the_new_configuration(tmp_path: Pat
     file = tmp_path / "lb.yaml"
     file.write_text("access_log: off\nroutes: {shop.example: {backends: [127.0.0.1:9001]}}\n")
     balancer = LoadBalancer.from_file(file, plugins=PLUGINS)
-    file.write_text(f"access_log: {{file: {tmp_path}/no/such/place}}\n")
+    file.write_text(f"access_log: {{file: {tmp_path}/no/such/place}}\n{file.read_text().partition(chr(10))[2]}")
     assert not balancer.reload()
     assert "cannot open" in HEARING.events[-1].message
     assert list(balancer.routes) == ["shop.example"]
@@ -444,11 +454,12 @@ async def test_results_are_told_to_the_plugins_of_the_pools_routes() -> None:
 async def get(balancer: LoadBalancer, path: str) -> int:
     """Ask the balancer through ASGI; the status of the answer."""
     statuses: list[int] = []
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        if statuses:
+        if not messages:
             await asyncio.Event().wait()
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return messages.pop()
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -513,10 +524,56 @@ def test_a_log_that_cannot_be_opened_names_the_file() -> None:
 
 
 async def test_no_route_is_answered_with_the_configured_status() -> None:
-    balancer = LoadBalancer(config_from_tree({"access_log": False, "no_route_status": 421}, PLUGINS), plugins=PLUGINS)
+    tree = {"access_log": False, "no_route_status": 421, "routes": {"other.example": {"backends": ["a:1"]}}}
+    balancer = LoadBalancer(config_from_tree(tree, PLUGINS), plugins=PLUGINS)
     async with balancer.lifespan():
         assert await get(balancer, "/") == 421
     assert "421" in balancer.explain("GET", "http://nowhere.example/").outcome
+
+
+# Serving by itself
+
+PROGRAM = """
+from lb_core import LoadBalancer
+balancer = LoadBalancer()
+balancer.set("access_log", False)
+balancer.listener("unused", "127.0.0.1:1")
+with balancer.route_domain("other.example") as route:
+    route.container("web1", "127.0.0.1:1")
+raise SystemExit(balancer.run(host="127.0.0.1", port={port}))
+"""
+
+
+async def test_it_serves_on_a_port_of_the_callers() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as found:
+        port = found.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM.format(port=port))
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.05)
+        writer.write(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 404 Not Found\r\n"
+        writer.close()
+        process.terminate()
+        assert await process.wait() == 0
+
+
+def test_run_keeps_configured_listeners_without_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[LoadBalancer] = []
+    monkeypatch.setattr("lb_core.server.run", lambda balancer: served.append(balancer) or 0)
+    balancer = LoadBalancer(plugins=PLUGINS)
+    balancer.listener("web", "127.0.0.1:8080")
+    with balancer.route_domain("shop.example") as route:
+        route.container("web1", "127.0.0.1:9001")
+    assert balancer.run() == 0
+    assert served == [balancer]
+    assert [listener.port for listener in balancer.config.listeners] == [8080]
+    assert balancer.run(host="::1", port=9090) == 0
+    assert [listener.address for listener in balancer.config.listeners] == ["[::1]:9090"]
 
 
 # The lifespan

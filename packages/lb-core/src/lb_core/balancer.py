@@ -234,8 +234,7 @@ class LoadBalancer:
 
         self._settle()
         if port is not None:
-            listener = ListenerConfig(name="web", address=f"{host}:{port}")
-            self.apply(self.config.model_copy(update={"listeners": (listener,)}))
+            self.apply(dsl.with_listener(self.config, host, port))
         return run(self)
 
     # building

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lb_core.chain import Call, compile_chain, is_async
 
 if TYPE_CHECKING:
-    from pluggy import HookImpl, PluginManager
+    from pluggy import HookCaller, HookImpl, PluginManager
 
     from lb_core.config import RouteConfig
     from lb_core.exchange import Exchange
@@ -27,7 +27,7 @@ class Route:
     """One route, compiled. Durations are seconds, sizes bytes; a timeout switched off is infinite, other limits are 0."""
 
     __slots__ = (
-        "_deciders",
+        "_owners",
         "active",
         "before_is_async",
         "before_request",
@@ -85,7 +85,7 @@ class Route:
         self.send_backend_host = config.host_header == "backend"
         self.rewrites = bool(config.strip_prefix) or self.send_backend_host
         self.plugins: tuple[str, ...] = ()
-        self._deciders: dict[object, str] = {}
+        self._owners: dict[object, str] = {}
         self.before_request: Call | None = None
         self.before_is_async = False
         self.select_backend: Call = _nobody_chooses
@@ -101,40 +101,51 @@ class Route:
         self.before_is_async = is_async(self.before_request)
         self.select_backend = compile_chain(hook.select_backend) or _nobody_chooses
         self.on_backend_error = compile_chain(hook.on_backend_error, guard=self._contained)
-        self.on_response = compile_chain(hook.on_response, guard=self._contained)
-        self.on_complete = compile_chain(hook.on_complete, guard=self._contained)
+        self.on_response = self._watching(hook.on_response)
+        self.on_complete = self._watching(hook.on_complete)
         self.on_health_result = compile_chain(hook.on_health_result, guard=self._contained)
         self.plugins = tuple(name for name, _ in reversed(manager.list_name_plugin()))
-        deciding = [*hook.before_request.get_hookimpls(), *hook.select_backend.get_hookimpls()]
-        self._deciders = {getattr(impl.function, "__code__", None): impl.plugin_name for impl in deciding}
+        callers = hook.before_request, hook.select_backend, hook.on_response, hook.on_complete
+        impls = [impl for caller in callers for impl in caller.get_hookimpls()]
+        self._owners = {getattr(impl.function, "__code__", None): impl.plugin_name for impl in impls}
 
     def culprit(self, error: BaseException) -> str:
         """The plugin whose hook raised `error`, read from the traceback: so that a call that succeeds pays nothing for it."""
         trace = error.__traceback__
         while trace is not None:
-            if trace.tb_frame.f_code in self._deciders:
-                return self._deciders[trace.tb_frame.f_code]
+            if trace.tb_frame.f_code in self._owners:
+                return self._owners[trace.tb_frame.f_code]
             trace = trace.tb_next
-        return ", ".join(dict.fromkeys(self._deciders.values()))
+        return ", ".join(dict.fromkeys(self._owners.values()))
+
+    def contain(self, error: Exception, hook: str) -> None:
+        """A hook that watches has raised: say so, and let the request go on."""
+        self.plugin_errors += 1
+        log.error("plugin %r failed in %s; the request went on without it", self.culprit(error), hook, exc_info=error)
+
+    def _watching(self, caller: HookCaller) -> Call | None:
+        """A chain whose caller contains what it raises; of several implementations none keeps another from being called."""
+        several = len(caller.get_hookimpls()) > 1
+        return compile_chain(caller, guard=self._contained if several else None)
 
     def _contained(self, impl: HookImpl, call: Call) -> Call:
-        plugin, hook = impl.plugin_name, impl.opts.get("specname") or impl.function.__name__
+        hook = impl.opts.get("specname") or impl.function.__name__
 
-        def failed() -> None:
-            self.plugin_errors += 1
-            log.exception("plugin %r failed in %s; the request went on without it", plugin, hook)
+        def failed(error: Exception) -> None:
+            self._owners.setdefault(getattr(impl.function, "__code__", None), impl.plugin_name)
+            self.contain(error, hook)
 
         def of_exchange(exchange: Exchange) -> None:
             try:
                 call(exchange)
-            except Exception:
-                failed()
+            except Exception as error:
+                failed(error)
 
         def of_two(first: object, second: object) -> None:
             try:
                 call(first, second)
-            except Exception:
-                failed()
+            except Exception as error:
+                failed(error)
 
         return of_two if hook in ("on_backend_error", "on_health_result") else of_exchange
 

@@ -6,16 +6,20 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import uvicorn
+
 from lb_core.balancer import LoadBalancer
 from lb_core.config import config_from_tree
 from lb_core.engine.flow import HIGH_WATER
 from lb_core.hooks import hookimpl
 from lb_core.plugins import Plugins
+
+if TYPE_CHECKING:
+    from lb_core.exchange import Exchange
 
 Message = dict[str, Any]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-From: backend\r\n\r\nok"
@@ -92,7 +96,7 @@ async def backend(*pieces: bytes, close: bool = False) -> AsyncIterator[Recordin
 async def told(answer: Callable[[Recording, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Recording]:
     made = Recording(answer)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.address = "127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+    made.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield made
     finally:
@@ -249,7 +253,7 @@ async def test_answers_without_a_body(status: bytes) -> None:
     ("answer", "close"),
     [
         (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;\xe9\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n",
             False,
         ),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", True),
@@ -361,6 +365,23 @@ async def test_an_answer_that_is_cut_short_raises(answer: bytes) -> None:
             await client.ask(balancer, scope())
         assert (client.status, client.complete) == (200, False)
         assert b"hello".startswith(client.body)
+
+
+class Spoiling:
+    """A plugin that makes the response's head one that nobody can read."""
+
+    @hookimpl
+    def on_response(self, exchange: Exchange) -> None:
+        exchange.response_headers["Content-Encoding"] = "x"
+        exchange.response_head = b"HTTP/3 200 OK\r\n\r\n"
+
+
+async def test_a_response_that_a_plugin_spoils_raises() -> None:
+    async with backend() as to, balancing(to.address, plugins=Plugins.discover(extra=[Spoiling()])) as balancer:
+        client = Client()
+        with pytest.raises(ConnectionResetError, match="cut short"):
+            await client.ask(balancer, scope())
+        assert client.sent == []
 
 
 async def test_nothing_there_is_502() -> None:
@@ -610,23 +631,26 @@ async def served(balancer: LoadBalancer, **options: Any) -> AsyncIterator[int]:
         await running
 
 
+def asking(port: int) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}")
+
+
 async def test_uvicorn_serves_it() -> None:
-    async with backend() as to, served(unstarted(to.address), root_path="/api") as port:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            answer = await client.get("/users")
-            assert (answer.status_code, answer.text, answer.headers["x-from"]) == (200, "ok", "backend")
-            assert to.heads[-1].startswith("GET /users HTTP/1.1\r\n")
-            assert to.fields()["x-forwarded-port"] == str(port)
+    async with backend() as to, served(unstarted(to.address), root_path="/api") as port, asking(port) as client:
+        answer = await client.get("/users")
+        assert (answer.status_code, answer.text, answer.headers["x-from"]) == (200, "ok", "backend")
+        assert to.heads[-1].startswith("GET /users HTTP/1.1\r\n")
+        assert to.fields()["x-forwarded-port"] == str(port)
 
-            async def pieces() -> AsyncIterator[bytes]:
-                yield b"hel"
-                yield b"lo"
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"hel"
+            yield b"lo"
 
-            assert (await client.post("/", content=pieces())).status_code == 200
-            assert to.body == b"hello"
-            assert (await client.post("/", content=b"x" * MEGABYTE)).status_code == 200
-            assert to.body == b"x" * MEGABYTE
-            assert (await client.head("/")).status_code == 200
+        assert (await client.post("/", content=pieces())).status_code == 200
+        assert to.body == b"hello"
+        assert (await client.post("/", content=b"x" * MEGABYTE)).status_code == 200
+        assert to.body == b"x" * MEGABYTE
+        assert (await client.head("/")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -638,10 +662,9 @@ async def test_uvicorn_serves_it() -> None:
     ids=["length", "chunked"],
 )
 async def test_uvicorns_client_can_tell_a_cut_from_an_end(answer: bytes) -> None:
-    async with backend(answer, close=True) as to, served(unstarted(to.address)) as port:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            with pytest.raises(httpx.RemoteProtocolError):
-                await client.get("/")
+    async with backend(answer, close=True) as to, served(unstarted(to.address)) as port, asking(port) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/")
 
 
 async def test_uvicorns_client_that_leaves_cancels_the_request() -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lb_core.engine.chunks import MAX_EXTENSIONS, MAX_LINE, MAX_TRAILERS, ChunkError, ChunkScanner
 
 EXTENSIONS = st.sampled_from((b"", b";a=b", b" ; name=value", b'\t;q="a b;c"', b";", b";\xe9"))

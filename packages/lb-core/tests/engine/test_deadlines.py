@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+
 from lb_core.engine.deadlines import NEVER, PERIOD, Deadlines
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import permutations
 
 import pytest
+
 from lb_core.engine.flow import CONNECTING, PEER, PIPELINED, Reader
 
 

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lb_core.engine.heads import Special, cut, read_request
 from lb_core.engine.origin import Network, Origin, is_trusted
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from lb_core.balancer import LoadBalancer
 from lb_core.config import ListenerConfig, config_from_tree
 from lb_core.engine.asgi import EmbeddedSettings, ServerState
 from lb_core.engine.downstream import Downstream
-from lb_core.exchange import Exchange
 from lb_core.hooks import hookimpl
 from lb_core.plugins import Plugins
+
+if TYPE_CHECKING:
+    from lb_core.exchange import Exchange
 
 FORWARDED = (
     "X-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n"
     "X-Forwarded-Host: a.example\r\nX-Forwarded-Port: PORT\r\nVia: 1.1 lb\r\n"
 )
+_port = re.compile(r"X-Forwarded-Port: [0-9]+\r\n")
 _id = re.compile(r"X-Request-Id: [0-9a-f]{32}\r\n")
 
 
@@ -44,7 +48,7 @@ async def sent(
         writer.close()
 
     backend = await asyncio.start_server(record, "127.0.0.1", 0)
-    address = "127.0.0.1:%d" % backend.sockets[0].getsockname()[1]
+    address = f"127.0.0.1:{backend.sockets[0].getsockname()[1]}"
     plugins = Plugins.discover(extra=[plugin] if plugin else [])
     tree = {"access_log": False, "routes": {"*": {"backends": [address], **route}}}
     if trusted:
@@ -62,9 +66,8 @@ async def sent(
         got = await arrived
     listening.close()
     backend.close()
-    return _id.sub(
-        "X-Request-Id: OURS\r\n", got.replace(f"Port: {port}\r\n", "Port: PORT\r\n").replace(address, "BACKEND")
-    )
+    got = _port.sub("X-Forwarded-Port: PORT\r\n", got.replace(address, "BACKEND"))
+    return _id.sub("X-Request-Id: OURS\r\n", got)
 
 
 async def test_an_ordinary_request() -> None:
@@ -189,8 +192,8 @@ async def test_a_trusted_peer_is_believed() -> None:
 async def test_a_prefix_is_stripped_at_a_segment(target: str, prefix: str, stripped: str) -> None:
     got = await sent("X-Forwarded-Prefix: /evil", line=f"GET {target} HTTP/1.1", strip_prefix=prefix)
     assert got.startswith(f"GET {stripped} HTTP/1.1\r\n")
-    assert got.count("X-Forwarded-Prefix") == 1
-    assert f"X-Forwarded-Prefix: {prefix.rstrip('/')}\r\n" in got
+    told = [line for line in got.split("\r\n") if line.startswith("X-Forwarded-Prefix")]
+    assert told == ([] if stripped == target else [f"X-Forwarded-Prefix: {prefix.rstrip('/')}"])
 
 
 async def test_the_asterisk_has_no_prefix() -> None:

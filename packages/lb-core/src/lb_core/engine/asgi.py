@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes
 
-import httptools
-
+from lb_core.engine.chunks import ChunkScanner
 from lb_core.engine.downstream import Downstream
 from lb_core.engine.flow import HIGH_WATER
+from lb_core.engine.heads import ResponseHead, read_response
 from lb_core.errors import RequestError
 from lb_core.exchange import Response
 
@@ -116,10 +116,10 @@ class _Exchanged(asyncio.Transport):
         self._closing = False
         self._broken = False
         self._status = 0
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._scanner: ChunkScanner | None = None
+        self._left = 0
         self._ended = False
         self._downstream = Downstream(settings, state)
-        self._parser = httptools.HttpResponseParser(self)
         self._is_head = scope["method"] == "HEAD"
 
     async def run(self) -> None:
@@ -192,13 +192,9 @@ class _Exchanged(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._closing:
             return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserError:
-            self.abort()
-            return
+        rest = bytes(data) if self._status else self._read_head(bytes(data))
+        if rest and not self._ended:
+            self._read_body(rest)
         if self._size > HIGH_WATER and not self._paused:
             self._paused = True
             self._downstream.pause_writing()
@@ -237,35 +233,51 @@ class _Exchanged(asyncio.Transport):
             return host, port or (443 if self._scope.get("scheme") == "https" else 80)
         return default
 
-    # what the response parser calls
+    # the response, as Downstream frames it
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._status:
-            self._fields.append((name.lower(), value))
+    def _read_head(self, data: bytes) -> bytes:
+        """Read heads up to that of the final response, which ASGI has no interim ones for; returns what follows it.
 
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status < 200:
-            self._fields = []
-            return
-        self._status = status
-        fields = [field for field in self._fields if field[0] not in _OURS]
-        self._queue({"type": "http.response.start", "status": status, "headers": fields})
-        if self._is_head:
+        Downstream writes a head in one piece.
+        """
+        while data:
+            head = read_response(data, data.index(b"\r\n\r\n"))
+            if head is None:
+                self.abort()
+                return b""
+            lines, data = data[: head.end - 4].split(b"\r\n")[1:], data[head.end :]
+            if head.status >= 200:
+                self._begin(head, lines)
+                return data
+        return b""
+
+    def _begin(self, head: ResponseHead, lines: list[bytes]) -> None:
+        self._status = head.status
+        fields = [(name.lower(), value.strip(b" \t")) for name, _, value in (line.partition(b":") for line in lines)]
+        fields = [field for field in fields if field[0] not in _OURS]
+        self._queue({"type": "http.response.start", "status": head.status, "headers": fields})
+        if self._is_head or head.status in (204, 304) or head.length == 0:
             self._finish()
+        elif head.chunked:
+            self._scanner = ChunkScanner(decode=True)
+        else:
+            self._left = head.length
 
-    def on_body(self, body: bytes) -> None:
-        if not self._ended:
-            self._queue({"type": "http.response.body", "body": body, "more_body": True})
-
-    def on_message_complete(self) -> None:
-        if self._status:
+    def _read_body(self, data: bytes) -> None:
+        if self._scanner is not None:
+            data = self._scanner.feed(data)
+            done = self._scanner.finished
+        else:
+            self._left -= len(data)
+            done = self._left <= 0
+        if data:
+            self._queue({"type": "http.response.body", "body": data, "more_body": True})
+        if done:
             self._finish()
 
     def _finish(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._queue({"type": "http.response.body", "body": b"", "more_body": False})
+        self._ended = True
+        self._queue({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _request_head(scope: Scope, first: dict[str, Any]) -> tuple[bytes, bool]:

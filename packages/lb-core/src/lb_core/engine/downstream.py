@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.deadlines import NEVER
 from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader
-from lb_core.engine.forwarding import Forwarding
+from lb_core.engine.forwarding import EVENTS, Forwarding
 from lb_core.engine.heads import RequestHead, Special, read_request
 from lb_core.errors import RequestError
 
@@ -133,27 +133,12 @@ class Downstream(Reader):
     # request
 
     def data_received(self, data: bytes) -> None:
-        state = self.state
-        if state == HEAD:
-            if self.buffer:
-                data = self.buffer + data
-                self.buffer = b""
-            self._read_head(data)
-        elif state == LENGTH or state == CHUNKED:
-            self._read_body(data)
-        elif state == WAITING:
-            self.buffer += data
-            if len(self.buffer) > HIGH_WATER:
-                self.hold(PIPELINED)
-        elif state == TUNNEL:
-            self._pass_to_tunnel(data)
-        elif state == LINGER:
-            self.left -= len(data)
-            if self.left < 0:
-                self.transport.abort()
-
-    def _read_head(self, data: bytes) -> None:
-        """Read a request head; find its route, frame its body, start the exchange."""
+        if self.state != HEAD:
+            self._read_more(data)
+            return
+        if self.buffer:
+            data = self.buffer + data
+            self.buffer = b""
         if data[0] <= 32:
             data = self._skip_empty_lines(data)
             if not data:
@@ -186,6 +171,22 @@ class Downstream(Reader):
                 self._begin_special(route, request, special, entry.host, data)
         except RequestError as error:
             self._refuse(error, data)
+
+    def _read_more(self, data: bytes) -> None:
+        """Bytes that begin no request head."""
+        state = self.state
+        if state == LENGTH or state == CHUNKED:
+            self._read_body(data)
+        elif state == WAITING:
+            self.buffer += data
+            if len(self.buffer) > HIGH_WATER:
+                self.hold(PIPELINED)
+        elif state == TUNNEL:
+            self._pass_to_tunnel(data)
+        elif state == LINGER:
+            self.left -= len(data)
+            if self.left < 0:
+                self.transport.abort()
 
     def _skip_empty_lines(self, data: bytes) -> bytes:
         """Empty lines before a request line are skipped, a few of them (RFC 9112 section 2.2)."""
@@ -328,7 +329,8 @@ class Downstream(Reader):
     def progress(self, exchange: Forwarding) -> None:
         """Bytes of the answer went out."""
         if not self.stalled:
-            limit = exchange.route.tunnel_timeout if self.state == TUNNEL else exchange.route.idle_timeout
+            quiet = self.state == TUNNEL or exchange.retries & EVENTS
+            limit = exchange.route.tunnel_timeout if quiet else exchange.route.idle_timeout
             self.deadline = self.deadlines.now + limit
 
     def connection_field(self, http10: bool) -> bytes:
@@ -375,7 +377,7 @@ class Downstream(Reader):
         if self.held:
             self.release(PIPELINED)
         if data:
-            self._read_head(data)
+            self.data_received(data)
 
     def _end(self, *, complete: bool) -> None:
         """Close after the last answer; while the client still sends, linger."""
@@ -395,6 +397,10 @@ class Downstream(Reader):
         """The backend has switched protocols: from here on bytes pass both ways."""
         self.state = TUNNEL
         self.close = True
+        data, self.buffer = self.buffer, b""
+        if data:  # sent ahead of the answer: no request then, but the tunnel's first bytes
+            self._pass_to_tunnel(data)
+        self.release(PIPELINED)
 
     def _pass_to_tunnel(self, data: bytes) -> None:
         exchange = self.exchange

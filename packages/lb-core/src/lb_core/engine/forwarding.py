@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,9 +49,11 @@ log = logging.getLogger("lb.engine")
 
 REPLAY_LIMIT = 64 * 1024
 RETRY_MINIMUM = 3
-STALE, BUDGETED, WAITED = 1, 2, 4
-"""What has happened to an exchange: a free retry was used, a place in the budget is held, it waited for a first check."""
+STALE, BUDGETED, WAITED, EVENTS, ADD_HOST = 1, 2, 4, 8, 16
+"""What has happened to an exchange: a free retry was used, a place in the budget is held, it waited for a first check,
+its answer is a stream of events, which may be silent for as long as a tunnel, its Host names the backend."""
 RETRY_AFTER = {"Retry-After": "5"}
+_EVENT_STREAM = re.compile(rb"\ncontent-type:[ \t]*text/event-stream", re.IGNORECASE).search
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
 
@@ -119,20 +122,25 @@ class Forwarding(Exchange):
             self.bytes_in = len(body)
         if route.request_timeout:
             self._later(route.request_timeout, self.expire)
-        if route.before_request is not None:
-            if route.before_is_async:
-                self._wait_for(self._ask())
-                return
-            try:
-                answer = route.before_request(self)
-            except Exception as error:
-                self._plugin_failed(error, "before_request")
-                return
-            if answer is not None:
-                self._answer_from_plugin(answer)
-                return
+        if route.before_request is not None and self._answered_before():
+            return
         self.payload = compose(self, body)
         self.choose(route.pool.candidates)
+
+    def _answered_before(self) -> bool:
+        """Ask `before_request`; whether that settles the request, or will."""
+        route = self.route
+        if route.before_is_async:
+            self._wait_for(self._ask())
+            return True
+        try:
+            answer = route.before_request(self)  # type: ignore[misc]  # asked only where there is one
+        except Exception as error:
+            self._plugin_failed(error, "before_request")
+            return True
+        if answer is not None:
+            self._answer_from_plugin(answer)
+        return answer is not None
 
     def begin_refused(self, error: RequestError) -> None:
         """Start only to refuse: a request that cannot be read or served, or that has no route."""
@@ -256,22 +264,28 @@ class Forwarding(Exchange):
 
     def _send(self, connection: Upstream) -> None:
         """Write the request to a connection, in one piece with what of its body is here."""
-        payload: bytes = self.payload  # type: ignore[assignment]  # kept until it has been sent
-        route = self.route
         self.upstream = connection
-        if self.request[2] is None or route.send_backend_host:
-            payload = _with_host(payload, self)
         connection.exchange = self
+        downstream = self.downstream
+        if downstream.plain and not self.retries:
+            downstream.deadline = downstream.deadlines.now + self.route.header_timeout
+            connection.transport.write(self.payload)  # type: ignore[arg-type]  # kept until it has been sent
+        else:
+            self._send_special(connection)
+
+    def _send_special(self, connection: Upstream) -> None:
+        payload: bytes = self.payload  # type: ignore[assignment]  # kept until it has been sent
+        if self.retries & ADD_HOST:
+            payload = _with_host(payload, self)
         connection.transport.write(payload)
         downstream = self.downstream
-        if downstream.plain:
-            downstream.deadline = downstream.deadlines.now + route.header_timeout
-        else:
-            downstream.sending(route.header_timeout)
-            if not downstream.request_complete and not self._idempotent():
-                self.payload = None  # bytes are out: this request is never sent again
-        if len(payload) > REPLAY_LIMIT:
-            self.payload = None
+        downstream.sending(self.route.header_timeout)
+        if len(payload) > REPLAY_LIMIT or not (downstream.request_complete or self._idempotent()):
+            self.payload = None  # bytes are out: this request is never sent again
+
+    def add_host(self) -> None:
+        """Let every attempt name its backend in Host."""
+        self.retries |= ADD_HOST
 
     def send_body(self, data: bytes) -> None:
         """More of the request's body, framing checked."""
@@ -312,7 +326,7 @@ class Forwarding(Exchange):
 
     def _may_retry(self, error: AttemptError, stale: bool) -> bool:
         route = self.route
-        if self.payload is None:
+        if self.payload is None or (len(self.payload) > REPLAY_LIMIT and not error.unsent):
             return False
         if stale and not self.retries & STALE:
             self.retries |= STALE
@@ -350,8 +364,14 @@ class Forwarding(Exchange):
         self.first_byte = monotonic()
         self.response_head = data
         self.payload = None
-        if self.route.on_response is not None:
-            self.route.on_response(self)
+        if _EVENT_STREAM(data, 0, data.find(b"\r\n\r\n")):
+            self.retries |= EVENTS
+        route = self.route
+        if route.on_response is not None:
+            try:
+                route.on_response(self)
+            except Exception as error:
+                route.contain(error, "on_response")
 
     def changed_response_head(self) -> bytes | None:
         """The head as plugins changed it, without its blank line; None when they did not."""
@@ -436,9 +456,12 @@ class Forwarding(Exchange):
         if self.pending is not None:
             self._cancel()
         self.upstream = None
-        on_complete = self.route.on_complete
-        if on_complete is not None:
-            on_complete(self)
+        route = self.route
+        if route.on_complete is not None:
+            try:
+                route.on_complete(self)
+            except Exception as error:
+                route.contain(error, "on_complete")
         self.downstream.finished()
 
     def _drop_upstream(self) -> None:

@@ -1,7 +1,7 @@
 """Bytes of message heads: read, checked and rewritten without Python work per header.
 
-A head goes on nearly verbatim. llhttp (httptools, strict, without callbacks) judges its syntax in C; one regular expression over the
-lower-cased head finds the few fields that matter to us; what must not pass is cut out and one block of our own is appended.
+A head goes on nearly verbatim. llhttp (httptools, strict, without callbacks) judges its syntax in C; one regular expression finds the
+few lines that may matter to us; what must not pass is cut out and one block of our own is appended.
 Every rule of framing and routing that llhttp does not enforce stands here, once, for both directions:
 
     Transfer-Encoding   one field, exactly `chunked`, HTTP/1.1 only, never beside Content-Length    RFC 9112 6.1, 6.3
@@ -28,22 +28,30 @@ import httptools
 
 from lb_core.errors import RequestError
 
-REQUEST_FIELDS = re.compile(
-    rb"\n(?:host:|con(?:nection|tent[-_]length):|t(?:ransfer[-_]encoding|e|railer):|upgrade:|keep-alive:"
-    rb"|proxy[-_]connection:|expect:|http2-settings:"
-    rb"|x[-_](?:forwarded[-_][a-z_-]+|real[-_]ip|request[-_]id):|forwarded:|\r)[^\r]*"
-).findall
-"""The field lines that matter, each with the line feed before it; a blank line within shows as `\\n\\r`."""
+REQUEST_LINES = re.compile(rb"\n(?:[HTUKPEXFhtukpexf\r][OTERPXoterpx_\n-]|[Cc][Oo][Nn])[^\r]*").findall
+"""The field lines that may matter, by their first letters, each with the line feed before it: most lines cost one look, and
+those of a browser that get a second one are Host and Connection. A blank line shows as `\\n\\r`."""
+_SPECIAL = frozenset(
+    b"\n" + name
+    for name in (
+        b"connection content-length content_length transfer-encoding transfer_encoding te trailer upgrade keep-alive"
+        b" proxy-connection proxy_connection expect http2-settings forwarded"
+    ).split()
+)
+_SPECIAL_X = re.compile(rb"\nx[-_](?:forwarded[-_]|real[-_]ip$|request[-_]id$)").match
 RESPONSE_FIELDS = re.compile(
     rb"\n(?:con(?:nection|tent-length):|t(?:ransfer-encoding|railer):|upgrade:|keep-alive:|proxy-connection:|[ \t]|\r)[^\r]*"
 ).findall
+RESPONSE_LINES = re.compile(rb"\n(?:[TKUPtkup\r][RERPrerp\n]|[Cc][Oo][Nn](?:[Nn]|[Tt][Ee][Nn][Tt]-[Ll]))[^\r]*").findall
+"""The same for responses: an ordinary one shows Content-Length, and perhaps Connection."""
 _DIGITS = re.compile(rb"[0-9]{1,18}").fullmatch
 _PLAIN_LENGTH = re.compile(rb" (?:0|[1-9][0-9]{0,17})").fullmatch
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}").fullmatch
 _AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 
-KEPT_ALIVE = b"\nconnection: keep-alive"
+_KEPT_ALIVE_LOW = b"\nconnection: keep-alive"
+KEPT_ALIVE = b"\nConnection: keep-alive"
 """The commonest field of all, left in place: the cut saved is the fastest cut."""
 
 PLAIN_RESPONSES = {b"HTTP/1.1 %d" % code: code for code in range(200, 600) if code not in (204, 304)}
@@ -216,9 +224,9 @@ class Special:
         )
 
 
-_HASH = ord(
-    "#"
-)  # as a number: looking for b"#" raises and drops a TypeError inside CPython first, a thousand instructions
+_ORDINARY_LINE = re.compile(rb"(?!CONNECT |TRACE )([^ ]+) (/[^ #]*) HTTP/1\.1\r\n").match
+_X = ord("x")
+_CR = ord("\r")
 _MUST_STAY = frozenset((b"host:", b"content-length:", b"transfer-encoding:"))
 _REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
 
@@ -237,34 +245,40 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
     """
     global _request_parser
     head = data[: blank + 2]
-    try:
-        method, target, rest = head.split(b" ", 2)
-    except ValueError:
-        raise RequestError(400, "bad_head", "the request line is not METHOD TARGET VERSION") from None
     special: Special | None = None
-    if rest[:10] != b"HTTP/1.1\r\n" or target[:1] != b"/" or _HASH in target or method in _REFUSED_METHODS:
-        special, target = _unusual_line(method, target, rest)
+    ordinary = _ORDINARY_LINE(head)
+    if ordinary is not None:
+        method, target = ordinary.groups()
+    else:
+        special, method, target = _unusual_line(head)
     host: bytes | None = None
-    for field in REQUEST_FIELDS(rest.lower()):
-        if field == KEPT_ALIVE:
+    for line in REQUEST_LINES(head):
+        if line == KEPT_ALIVE:
             continue
-        if field[:6] == b"\nhost:":
+        if line[:6] == b"\nHost:" and host is None:
+            host = line[6:]
+            continue
+        colon = line.find(b":")
+        name = line[:colon].lower()
+        if name == b"\nhost":
             if host is not None:
                 raise RequestError(400, "bad_host", "more than one Host field")
-            host = field[6:]
-        elif field[1:2] == b"\r":
-            # an earlier blank line: `blank` was guessed from the end of the data, and requests are pipelined
-            return _read_first(data, blank, max_fields)
-        else:
+            host = line[6:]
+        elif name in _SPECIAL or (name[1] == _X and _SPECIAL_X(name)):
             if special is None:
                 special = Special()
-            special.note(*_split(field))
+            special.note(name[1:] + b":", line[colon + 1 :].lower())
+        elif name[1] == _CR:
+            # an earlier blank line: `blank` was guessed from the end of the data, and requests are pipelined
+            return _read_first(data, blank, max_fields)
     if blank > 4 * max_fields and head.count(b"\n") > max_fields + 1:  # a field takes four bytes at least
         raise RequestError(431, "too_many_fields", f"more than {max_fields} header fields")
     end = blank + 4
     try:
         if special is None:
             _request_parser.feed_data(data if len(data) == end else data[:end])
+            if host is not None:
+                return method, target, host, head, None, end
         else:
             special.settle(head)
             # one of its own: a body, an upgrade or a close, also of Proxy-Connection, would leave the shared one in a state
@@ -299,13 +313,17 @@ def _split(field: bytes) -> tuple[bytes, bytes]:
     return field[1:colon], field[colon:]
 
 
-def _unusual_line(method: bytes, target: bytes, rest: bytes) -> tuple[Special, bytes]:
-    """A request line that is not the ordinary `METHOD /target HTTP/1.1`; returns what it asks for and the origin form."""
+def _unusual_line(head: bytes) -> tuple[Special, bytes, bytes]:
+    """A request line that is not the ordinary `METHOD /target HTTP/1.1`: what it asks for, its method and the origin form."""
     special = Special()
-    if rest[:10] == b"HTTP/1.0\r\n":
+    try:
+        method, target, version = head[: head.index(b"\r\n")].split(b" ")
+    except ValueError:
+        raise RequestError(400, "bad_head", "the request line is not METHOD TARGET VERSION") from None
+    if version == b"HTTP/1.0":
         special.http10 = True
-    elif rest[:10] != b"HTTP/1.1\r\n":
-        if re.match(rb"HTTP/\d(\.\d)?\r\n", rest):
+    elif version != b"HTTP/1.1":
+        if re.fullmatch(rb"HTTP/\d(\.\d)?", version):
             raise RequestError(505, "bad_version", "HTTP/1.0 and HTTP/1.1 are spoken here")
         raise RequestError(400, "bad_head", "the request line is not METHOD TARGET VERSION")
     if b"#" in target:
@@ -315,9 +333,9 @@ def _unusual_line(method: bytes, target: bytes, rest: bytes) -> tuple[Special, b
     if target == b"*":
         if method != b"OPTIONS":
             raise RequestError(400, "bad_target", "the target * belongs to OPTIONS")
-        return special, target
+        return special, method, target
     if target[:1] == b"/":
-        return special, target
+        return special, method, target
     if target[:7].lower() != b"http://" and target[:8].lower() != b"https://":
         raise RequestError(400, "bad_target", f"unusable request target {target[:80]!r}")
     try:
@@ -331,7 +349,7 @@ def _unusual_line(method: bytes, target: bytes, rest: bytes) -> tuple[Special, b
     special.cuts.append(b"host:")
     after = target.index(b"//") + 2 + len(authority)
     path = target[after:] or (b"*" if method == b"OPTIONS" else b"/")
-    return special, path if path[:1] in (b"/", b"*") else b"/" + path
+    return special, method, path if path[:1] in (b"/", b"*") else b"/" + path
 
 
 def field_value(head: bytes, low: bytes, name: bytes) -> bytes:
@@ -404,7 +422,7 @@ def read_response(data: bytes, blank: int) -> ResponseHead | None:
     http10 = low[7:8] == b"0"
     connection = b""
     for field in RESPONSE_FIELDS(low):
-        if field == KEPT_ALIVE and not http10:
+        if field == _KEPT_ALIVE_LOW and not http10:
             continue
         name, value = _split(field)
         if name == b"content-length:":

@@ -36,13 +36,16 @@ def _compose_special(exchange: Forwarding) -> bytes:
             block = b"Host: %b\r\n%b" % (special.absolute_host, block)
     if host is None or route.send_backend_host:
         cuts = [*cuts, b"host:"]
+        exchange.add_host()
     if exchange.wants_tunnel:
         block += b"Connection: Upgrade\r\n"
     if special is None or not special.request_id:
         block = b"%bX-Request-Id: %b\r\n" % (block, exchange.raw_request_id)
     if route.strip_prefix:
-        target = _stripped(target, route.strip_prefix)
-        block = b"X-Forwarded-Prefix: %b\r\n%b" % (route.strip_prefix, block)
+        stripped = _stripped(target, route.strip_prefix)
+        if stripped != target:
+            target = stripped
+            block = b"X-Forwarded-Prefix: %b\r\n%b" % (route.strip_prefix, block)
         cuts = [*cuts, b"x-forwarded-prefix:"]
     headers = exchange._headers
     if headers is not None and headers.changed:

@@ -26,7 +26,7 @@ from lb_core.engine.heads import (
     KEPT_ALIVE,
     MAX_RESPONSE_HEAD,
     PLAIN_RESPONSES,
-    RESPONSE_FIELDS,
+    RESPONSE_LINES,
     ResponseHead,
     check_ordinary_response,
     cut,
@@ -80,14 +80,24 @@ class Upstream(Reader):
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
-        mode = self.mode
         if exchange is None:
             self.backend.idle.pop(self, None)
             self.transport.abort()
-        elif mode == HEAD:
-            if self.buffer or not exchange.downstream.plain or not self._pass_whole(exchange, data):
+        elif self.mode == HEAD:
+            status = PLAIN_RESPONSES.get(data[:12])
+            if (
+                status is None
+                or self.buffer
+                or not exchange.downstream.plain
+                or not self._pass_whole(exchange, status, data)
+            ):
                 self._read_head(exchange, data)
-        elif mode == LENGTH:
+        else:
+            self._read_body(exchange, data)
+
+    def _read_body(self, exchange: Forwarding, data: bytes) -> None:
+        mode = self.mode
+        if mode == LENGTH:
             self._read_length(exchange, data)
         elif mode == CHUNKED:
             self._read_chunks(exchange, data)
@@ -96,26 +106,22 @@ class Upstream(Reader):
         else:
             self._pass(exchange, data)
 
-    def _pass_whole(self, exchange: Forwarding, data: bytes) -> bool:
+    def _pass_whole(self, exchange: Forwarding, status: int, data: bytes) -> bool:
         """The fast path; False leaves the data to the general one."""
-        status = PLAIN_RESPONSES.get(data[:12])
-        if status is None:
-            return False
         blank = data.find(b"\r\n\r\n")
-        fields = RESPONSE_FIELDS(data[: blank + 2].lower())
-        count = len(fields)
-        if count == 1:
-            field = fields[0]
-        elif count == 2 and fields[1] == KEPT_ALIVE:
-            field = fields[0]
-        elif count == 2 and fields[0] == KEPT_ALIVE:
-            field = fields[1]
-        else:
+        lines = RESPONSE_LINES(data, 0, blank)
+        line = lines[0] if lines else b""
+        if len(lines) == 2:
+            if line == KEPT_ALIVE:
+                line = lines[1]
+            elif lines[1] != KEPT_ALIVE:
+                return False
+        elif len(lines) != 1:
             return False
-        if field[:16] != b"\ncontent-length:":
+        if line[:16].lower() != b"\ncontent-length:":
             return False
         try:
-            length = int(field[16:])
+            length = int(line[16:])
         except ValueError:
             return False
         if len(data) != blank + 4 + length or length < 0:
@@ -123,20 +129,24 @@ class Upstream(Reader):
         if not check_ordinary_response(data):
             self._invalid(exchange, "malformed response")
             return True
-        if exchange.downstream.close:
+        downstream = exchange.downstream
+        if downstream.close:
             data, blank = _closing(data, blank)
         exchange.status = status
         exchange.bytes_out = length
         exchange.first_byte = now = monotonic()
-        on_response = exchange.route.on_response
-        if on_response is not None:
+        route = exchange.route
+        if route.on_response is not None:
             exchange.response_head = data
-            on_response(exchange)
+            try:
+                route.on_response(exchange)
+            except Exception as error:
+                route.contain(error, "on_response")
             if exchange._response_headers is not None:
                 changed = exchange.changed_response_head()
                 if changed is not None:
                     data = b"%b\r\n%b" % (changed, data[blank + 4 :])
-        exchange.downstream.transport.write(data)
+        downstream.transport.write(data)
         self.exchange = None
         self.used = True
         self.idle_since = now
