@@ -39,7 +39,7 @@ def main() -> int:
     try:
         if not shutil.which("callgrind_control"):
             raise Failed("valgrind is missing: install the Debian package valgrind")
-        for name, keep in (("standard", options.keep), ("everything on", None)):
+        for name, keep in (("standard", options.keep), ("everything on", options.keep and f"{options.keep}.full")):
             counts[name] = _count(name, options.requests, keep)
             print(_line(name, counts[name]), flush=True)
     except Failed as error:

@@ -1,18 +1,20 @@
-"""Nobody is read from faster than the other side reads: what piles up between them is bounded, and arrives in the end."""
+"""Nobody is read from faster than the other side reads: what piles up between is bounded, and all of it arrives."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lb_core.backend import Backend as Served
 from tests.support.backends import Backend, Request
 from tests.support.balancing import Running, balancing, until
 from tests.support.wire import request, response
+
+if TYPE_CHECKING:
+    from lb_core.backend import Backend as Served
 
 SIZE = 64_000_000
 KERNEL = 16_000_000
@@ -47,7 +49,9 @@ async def test_a_client_that_stops_reading_stops_the_backend(framing: str) -> No
 
     async def stream(seen: Request) -> None:
         nonlocal sent
-        field = {"length": f"Content-Length: {SIZE}", "chunked": "Transfer-Encoding: chunked", "close": "X-None: 1"}[framing]
+        field = {"length": f"Content-Length: {SIZE}", "chunked": "Transfer-Encoding: chunked", "close": "X-None: 1"}[
+            framing
+        ]
         seen.write(f"HTTP/1.1 200 OK\r\n{field}\r\n\r\n".encode())
         for _ in range(SIZE // len(piece)):
             seen.write(b"%x\r\n%b\r\n" % (len(piece), piece) if framing == "chunked" else piece)
@@ -82,7 +86,10 @@ async def test_a_backend_that_stops_reading_stops_the_client(framing: str) -> No
         seen.connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
         seen.write(response(hashlib.sha256(await seen.body()).hexdigest().encode()))
 
-    async with balancing(Backend(reads_late), listener={"timeouts": {"body": "20s"}}) as balancer, await balancer.client() as client:
+    async with (
+        balancing(Backend(reads_late), listener={"timeouts": {"body": "20s"}}) as balancer,
+        await balancer.client() as client,
+    ):
 
         async def upload() -> None:
             nonlocal sent
@@ -112,7 +119,10 @@ async def test_a_body_is_not_read_while_there_is_no_backend() -> None:
         seen.write(response(str(len(await seen.body())).encode()))
 
     backend.script = health_late
-    async with balancing(backend, health_check={"path": "/health", "timeout": "10s"}) as balancer, await balancer.client() as client:
+    async with (
+        balancing(backend, health_check={"path": "/health", "timeout": "10s"}) as balancer,
+        await balancer.client() as client,
+    ):
         sent = 0
 
         async def upload() -> None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lb_core import Backend as Served
 from lb_core import hookimpl
-from lb_core.health import HealthResult
 from tests.integration.lb_process import BackendProcess, free_port
 from tests.support.backends import RESET, Backend, Request, Steps, refusing
 from tests.support.balancing import Running, balancing, until
 from tests.support.load import Load
 from tests.support.wire import request, response
 
+if TYPE_CHECKING:
+    from lb_core.health import HealthResult
+
 GET = request()
-CHECK: dict[str, Any] = {"path": "/health", "interval": "100ms", "interval_down": "100ms", "timeout": "500ms", "unhealthy_after": 2, "healthy_after": 2}
+CHECK: dict[str, Any] = {
+    "path": "/health",
+    "interval": "100ms",
+    "interval_down": "100ms",
+    "timeout": "500ms",
+    "unhealthy_after": 2,
+    "healthy_after": 2,
+}
 
 
 def served(balancer: Running, name: str) -> Served:
@@ -78,7 +87,10 @@ async def test_max_connections_spills_to_others_and_then_refuses() -> None:
 
     one, two = Backend(wait), Backend(wait)
     async with one, two:
-        backends = {"one": {"url": one.address, "max_connections": 2}, "two": {"url": two.address, "max_connections": 3}}
+        backends = {
+            "one": {"url": one.address, "max_connections": 2},
+            "two": {"url": two.address, "max_connections": 3},
+        }
         async with balancing(config=config_of(backends)) as balancer:
             waiting = [asyncio.create_task(balancer.ask(GET)) for _ in range(5)]
             await until(lambda: len(one.requests) + len(two.requests) == 5)
@@ -119,7 +131,9 @@ async def test_draining_takes_no_new_requests_and_lets_the_old_ones_end() -> Non
 # passive ejection
 
 
-@pytest.mark.parametrize("failure", [(RESET,), (response(b"", status=503),), (b"nonsense\r\n\r\n",)], ids=["reset", "503", "no HTTP"])
+@pytest.mark.parametrize(
+    "failure", [(RESET,), (response(b"", status=503),), (b"nonsense\r\n\r\n",)], ids=["reset", "503", "no HTTP"]
+)
 async def test_five_failures_in_a_row_eject_for_a_while(failure: Steps) -> None:
     bad, good = Backend(failure, name="bad"), Backend(name="good")
     async with balancing(bad, good, ejection={"duration": "600ms"}) as balancer:
@@ -220,7 +234,13 @@ async def test_checks_take_a_backend_out_and_bring_it_back() -> None:
         await until(lambda: served(balancer, "one").state == "up")
         assert (await balancer.ask(GET)).body == b"served"
         assert {True, False} == set(watcher.results)
-        assert [kind for kind in balancer.events if kind.startswith("backend_")] == ["backend_up", "backend_up", "backend_down", "backend_down", "backend_up"]  # fmt: skip
+        assert [kind for kind in balancer.events if kind.startswith("backend_")] == [
+            "backend_up",
+            "backend_up",
+            "backend_down",
+            "backend_down",
+            "backend_up",
+        ]
 
 
 async def test_a_backend_that_goes_away_is_found_down_by_tcp_too() -> None:
@@ -288,7 +308,7 @@ async def test_posts_are_never_doubled_whatever_dies() -> None:
     rng = random.Random(7)
 
     def dies_now_and_then(seen: Request) -> Steps:
-        return (rng.choice([(response(b"ok"), 0.0, RESET), (response(b"ok"),), (response(b"ok"),), (RESET,)]))
+        return rng.choice([(response(b"ok"), 0.0, RESET), (response(b"ok"),), (response(b"ok"),), (RESET,)])
 
     one, two = Backend(dies_now_and_then, name="one"), Backend(dies_now_and_then, name="two")
     statuses: Counter[int] = Counter()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.backends import CLOSE, EARLY, Backend, Steps, bytewise
+from tests.support.backends import CLOSE, EARLY, Backend, Request, Steps, bytewise
 from tests.support.balancing import balancing
-from tests.support.client import Client
 from tests.support.wire import Message, chunked, request, response
+
+if TYPE_CHECKING:
+    from tests.support.client import Client
 
 HELLO = b"hello, world"
 CHUNKS = (b"first,", b"second;\r\n0\r\n\r\n", b"x" * 300)
@@ -31,12 +35,18 @@ RESPONSES: dict[str, tuple[bytes, bytes, str]] = {
         "chunked",
     ),
     "trailers": (
-        HEAD + b"Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"abc", end=b"0\r\nX-Sum: 1\r\nSet-Cookie: a=b\r\n\r\n"),
+        HEAD
+        + b"Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + chunked(b"abc", end=b"0\r\nX-Sum: 1\r\nSet-Cookie: a=b\r\n\r\n"),
         b"abc",
         "chunked",
     ),
-    "interim first": (b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + response(HELLO), HELLO, "length"),
-}  # fmt: skip
+    "interim first": (
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + response(HELLO),
+        HELLO,
+        "length",
+    ),
+}
 
 REQUESTS: dict[str, tuple[bytes, bytes]] = {
     "no body": (request("/a"), b""),
@@ -44,14 +54,18 @@ REQUESTS: dict[str, tuple[bytes, bytes]] = {
     "length 0": (request("/c", b"", "Content-Length: 0", method="POST"), b""),
     "chunked": (request("/d", b"", "Transfer-Encoding: chunked", method="PUT") + chunked(*CHUNKS), b"".join(CHUNKS)),
     "chunked, empty": (request("/e", b"", "Transfer-Encoding: Chunked", method="POST") + chunked(), b""),
-    "chunk extensions": (request("/f", b"", "Transfer-Encoding: chunked", method="POST") + b"5;x=1\r\nhello\r\n000;y\r\n\r\n", b"hello"),
+    "chunk extensions": (
+        request("/f", b"", "Transfer-Encoding: chunked", method="POST") + b"5;x=1\r\nhello\r\n000;y\r\n\r\n",
+        b"hello",
+    ),
     "trailers": (
-        request("/g", b"", "Trailer: X-Sum", "Transfer-Encoding: chunked", method="POST") + chunked(b"abc", end=b"0\r\nX-Sum: 1\r\nHost: evil\r\n\r\n"),
+        request("/g", b"", "Trailer: X-Sum", "Transfer-Encoding: chunked", method="POST")
+        + chunked(b"abc", end=b"0\r\nX-Sum: 1\r\nHost: evil\r\n\r\n"),
         b"abc",
     ),
     "GET with a body": (request("/h", HELLO, method="GET"), HELLO),
     "extension method": (request("/i", HELLO, method="PROPFIND"), HELLO),
-}  # fmt: skip
+}
 
 
 def check_answer(answer: Message, body: bytes, framing: str) -> None:
@@ -68,7 +82,9 @@ async def test_responses_arrive_whole_bytewise_and_between_others(name: str) -> 
     backend = Backend()
     async with balancing(backend) as balancer, await balancer.client() as client:
         for script in (raw, bytewise(raw), (raw[:-1], 0.005, raw[-1:])):
-            backend.script = lambda seen, script=script: response(b"other") if seen.message.target == b"/other" else script
+            backend.script = lambda seen, script=script: (
+                response(b"other") if seen.message.target == b"/other" else script
+            )
             await client.send(request("/other") + request("/it") + request("/it") + request("/other"))
             for expected, how in ((b"other", "length"), (body, framing), (body, framing), (b"other", "length")):
                 check_answer(await client.answer(), expected, how)
@@ -153,7 +169,10 @@ async def test_a_204_goes_out_without_framing_fields() -> None:
 UNTIL_CLOSE = HEAD + b"X-Kind: close\r\n\r\n"
 
 
-@pytest.mark.parametrize("steps", [(UNTIL_CLOSE + b"abc", 0.02, b"def", CLOSE), (UNTIL_CLOSE, CLOSE), (*bytewise(UNTIL_CLOSE + b"xyz"), CLOSE)])
+@pytest.mark.parametrize(
+    "steps",
+    [(UNTIL_CLOSE + b"abc", 0.02, b"def", CLOSE), (UNTIL_CLOSE, CLOSE), (*bytewise(UNTIL_CLOSE + b"xyz"), CLOSE)],
+)
 async def test_a_response_until_close_is_chunked_for_http11(steps: Steps) -> None:
     backend = Backend(steps)
     body = b"".join(step for step in steps if isinstance(step, bytes))[len(UNTIL_CLOSE) :]
@@ -228,10 +247,7 @@ async def test_both_ways_at_once() -> None:
     size = 3_000_000
     data = noise(size)
 
-    async def echo(seen: object) -> None:
-        from tests.support.backends import Request
-
-        assert isinstance(seen, Request)
+    async def echo(seen: Request) -> None:
         seen.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         left = size
         while left:
@@ -241,8 +257,6 @@ async def test_both_ways_at_once() -> None:
             await seen.connection.writer.drain()
 
     async with balancing(Backend(echo)) as balancer, await balancer.client() as client:
-        import asyncio
-
         sending = asyncio.create_task(client.send(request("/", data)))
         answer = await client.answer(b"POST", within=10)
         await sending
@@ -271,8 +285,6 @@ async def keep_sending(client: Client) -> None:
 
 
 async def test_an_early_answer_reaches_a_client_that_never_stops_sending() -> None:
-    import asyncio
-
     backend = Backend((EARLY, response(b"too large" * 1000, status=413), CLOSE))
     async with balancing(backend) as balancer, await balancer.client() as client:
         await client.send(request("/", b"", "Content-Length: 50000000", method="POST"))

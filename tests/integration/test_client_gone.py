@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lb_core import Exchange, Response, hookimpl
 from tests.support.backends import Backend, Request, unresponsive
 from tests.support.balancing import Running, balancing, until
-from tests.support.client import Client
 from tests.support.wire import request, response
+
+if TYPE_CHECKING:
+    from tests.support.client import Client
 
 WITHIN = 0.2
 

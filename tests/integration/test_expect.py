@@ -15,7 +15,9 @@ CHUNKED = request("/", b"", "expect: 100-Continue", "Transfer-Encoding: chunked"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-@pytest.mark.parametrize(("head", "body"), [(LENGTH, b"hello"), (CHUNKED, chunked(b"hel", b"lo"))], ids=["length", "chunked"])
+@pytest.mark.parametrize(
+    ("head", "body"), [(LENGTH, b"hello"), (CHUNKED, chunked(b"hel", b"lo"))], ids=["length", "chunked"]
+)
 @pytest.mark.parametrize("status", [200, 500])
 async def test_the_body_follows_when_the_backend_says_so(head: bytes, body: bytes, status: int) -> None:
     backend = Backend((EARLY, 0.02, CONTINUE, BODY, response(b"done", status=status)))

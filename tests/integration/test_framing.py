@@ -1,14 +1,15 @@
 """What is malformed or ambiguous is refused: by us, before a backend sees it, and without harm to anybody else.
 
-Each request of the table is sent whole, byte by byte, and pipelined behind a good one; each response is the backend's answer to one
-client while another's must stay its own. Positive controls keep a balancer that refuses everything from passing.
+Each request of the table is sent whole, byte by byte, and pipelined behind a good one; each response is the backend's
+answer to one client while another's must stay its own. Positive controls keep a balancer that refuses everything from
+passing.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.backends import CLOSE, Backend, Script
+from tests.support.backends import CLOSE, RESET, Backend, Request, Steps
 from tests.support.balancing import Running, balancing, until
 from tests.support.client import Client
 from tests.support.wire import Cut, chunked, request, response
@@ -152,12 +153,15 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "fields over their limit": (get(HOST + b"X-A: b\r\n" * 20), 431),
     # what is asked of the connection: RFC 9110 sections 7.6.1, 7.8, 10.1.1
     "Connection naming Host": (field(b"Connection: host"), 400),
-    "Connection naming Content-Length": (post(b"Content-Length: 5\r\nConnection: content-length, close", b"hello"), 400),
+    "Connection naming Content-Length": (
+        post(b"Content-Length: 5\r\nConnection: content-length, close", b"hello"),
+        400,
+    ),
     "Connection naming Transfer-Encoding": (post(CHUNKED + b"\r\nConnection: Transfer-Encoding", SMUGGLED), 400),
     "Connection naming no token": (field(b"Connection: a b"), 400),
     "upgrade with a body": (post(b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5", b"hello"), 400),
     "unknown expectation": (post(b"Expect: 200-ok\r\nContent-Length: 0"), 417),
-}  # fmt: skip
+}
 
 BAD_CHUNKS: dict[str, bytes] = {
     "letters for a size": b"zz\r\nhello\r\n",
@@ -197,7 +201,11 @@ TAKEN: dict[str, tuple[bytes, bytes, bytes]] = {
     "odd but allowed names": (field(b"!#$%&'*+-.^_`|~09azAZ: b"), b"GET / HTTP/1.1", b""),
     "odd but allowed values": (field(b"X-A:\t \x80\xff\t!~ \t"), b"GET / HTTP/1.1", b""),
     "empty value": (field(b"X-A:"), b"GET / HTTP/1.1", b""),
-    "odd but allowed target": (line(b"GET //a/../%00?b=<c>&d={e}|\"f\" HTTP/1.1"), b"GET //a/../%00?b=<c>&d={e}|\"f\" HTTP/1.1", b""),
+    "odd but allowed target": (
+        line(b'GET //a/../%00?b=<c>&d={e}|"f" HTTP/1.1'),
+        b'GET //a/../%00?b=<c>&d={e}|"f" HTTP/1.1',
+        b"",
+    ),
     "absolute form": (line(b"GET http://example.com/a?b HTTP/1.1"), b"GET /a?b HTTP/1.1", b""),
     "absolute form without a path": (line(b"GET HTTP://example.com:80 HTTP/1.1"), b"GET / HTTP/1.1", b""),
     "OPTIONS *": (line(b"OPTIONS * HTTP/1.1"), b"OPTIONS * HTTP/1.1", b""),
@@ -209,7 +217,7 @@ TAKEN: dict[str, tuple[bytes, bytes, bytes]] = {
     "twenty fields": (get(HOST + b"X-A: b\r\n" * 19), b"GET / HTTP/1.1", b""),
     "a head at its limit": (field(b"X-A: " + b"b" * 4000), b"GET / HTTP/1.1", b""),
     "a target at its limit": (line(b"GET /" + b"a" * 1000 + b" HTTP/1.1"), b"GET /" + b"a" * 1000 + b" HTTP/1.1", b""),
-}  # fmt: skip
+}
 
 
 async def expect_refusal(client: Client, status: int) -> None:
@@ -278,16 +286,15 @@ async def test_malformed_chunks_are_refused_and_no_backend_sees_a_whole_request(
 async def test_bad_chunks_behind_an_answer_cut_the_connection() -> None:
     """The backend has answered early and keeps its connection: that one must not be used again either."""
 
-    async def early(seen: object) -> None:
-        from tests.support.backends import Request
-
-        assert isinstance(seen, Request)
+    async def early(seen: Request) -> None:
         seen.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart")
         await seen.body()
 
     backend = Backend(early)
     async with balancing(backend) as balancer, await balancer.client() as client:
-        await client.send(request("/", b"", "Transfer-Encoding: chunked", method="POST") + b"5\r\nhello\r\n", 0.05, b"zz\r\n")
+        await client.send(
+            request("/", b"", "Transfer-Encoding: chunked", method="POST") + b"5\r\nhello\r\n", 0.05, b"zz\r\n"
+        )
         with pytest.raises(Cut):
             await client.answer()
         await until(lambda: backend.connections[0].ended.is_set())
@@ -311,7 +318,12 @@ async def test_what_is_odd_but_allowed_passes(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("data", "status"),
-    [(b"GET /" + b"a" * 2000, 414), (b"a" * 2000, 414), (b"GET / HTTP/1.1\r\nX-A: " + b"b" * 5000, 431), (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000, 431)],
+    [
+        (b"GET /" + b"a" * 2000, 414),
+        (b"a" * 2000, 414),
+        (b"GET / HTTP/1.1\r\nX-A: " + b"b" * 5000, 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000, 431),
+    ],
     ids=["target", "no space", "value", "fields"],
 )
 async def test_a_head_without_end_is_refused_at_its_limit(data: bytes, status: int) -> None:
@@ -323,7 +335,12 @@ async def test_a_head_without_end_is_refused_at_its_limit(data: bytes, status: i
 
 async def test_the_default_limits() -> None:
     async with balancing(Backend()) as balancer:
-        for fields, status in (([f"X-{i}: y" for i in range(99)], 200), ([f"X-{i}: y" for i in range(100)], 431), (["X: " + "y" * 16_300], 200), (["X: " + "y" * 16_400], 431)):
+        for fields, status in (
+            ([f"X-{i}: y" for i in range(99)], 200),
+            ([f"X-{i}: y" for i in range(100)], 431),
+            (["X: " + "y" * 16_300], 200),
+            (["X: " + "y" * 16_400], 431),
+        ):
             assert (await balancer.ask(request("/", b"", *fields))).status == status
         assert (await balancer.ask(request("/" + "a" * 8100))).status == 200
         assert (await balancer.ask(request("/" + "a" * 8200))).status == 414
@@ -370,7 +387,7 @@ BAD_RESPONSES: dict[str, bytes] = {
     "Connection naming Content-Length": OK + b"Connection: content-length\r\nContent-Length: 5\r\n\r\nhello",
     "head without end": OK + b"X-A: " + b"b" * 70_000,
     "head that ends early": OK + b"X-A: b\r\n",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD_RESPONSES)
@@ -407,7 +424,9 @@ CUT: dict[str, bytes] = {
 @pytest.mark.parametrize("name", CUT)
 async def test_a_body_that_breaks_off_or_breaks_the_rules_is_a_cut_for_the_client(name: str) -> None:
     backend = Backend()
-    backend.script = lambda seen: (CUT[name], 0.02, CLOSE) if seen.message.target == b"/bad" else response(seen.message.target)
+    backend.script = lambda seen: (
+        (CUT[name], 0.02, CLOSE) if seen.message.target == b"/bad" else response(seen.message.target)
+    )
     async with balancing(backend, ejection=False) as balancer:
         async with await balancer.client() as client:
             with pytest.raises(Cut) as cut:
@@ -419,8 +438,6 @@ async def test_a_body_that_breaks_off_or_breaks_the_rules_is_a_cut_for_the_clien
 
 
 async def test_a_response_until_close_that_is_reset_is_a_cut() -> None:
-    from tests.support.backends import RESET
-
     backend = Backend((OK + b"\r\nhello", 0.02, RESET))
     async with balancing(backend, ejection=False) as balancer, await balancer.client() as client:
         with pytest.raises(Cut):
@@ -445,7 +462,7 @@ async def test_a_backend_that_says_too_much_poisons_nobody(name: str, late: bool
     method, raw, body = TOO_MUCH[name]
     at = raw.rindex(b"hello") if b"hello" in raw and not body and b"poison" not in raw else raw.find(b"HTTP/1.1", 10)
     at = len(response(b"hello")) if at < 0 else at
-    script: Script = (raw[:at], 0.02, raw[at:], 5.0) if late else (raw, 5.0)
+    script: Steps = (raw[:at], 0.02, raw[at:], 5.0) if late else (raw, 5.0)
     backend = Backend()
     backend.script = lambda seen: script if seen.message.target == b"/bad" else response(seen.message.target)
     async with balancing(backend, ejection=False) as balancer, await balancer.client() as client:

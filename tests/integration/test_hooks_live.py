@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lb_core import Backend as Served
 from lb_core import Event, Exchange, Response, hookimpl
-from lb_core.errors import AttemptError
 from tests.support.backends import CLOSE, RESET, Backend
 from tests.support.balancing import balancing, until
 from tests.support.wire import Cut, chunked, request, response
+
+if TYPE_CHECKING:
+    from lb_core.errors import AttemptError
 
 
 class Boom(Exception):
@@ -99,7 +101,9 @@ async def test_a_hook_that_decides_and_fails_is_a_500_and_lets_nothing_through(
 
 
 @pytest.mark.parametrize("plugin", [BreaksOnResponse, BreaksOnError, BreaksOnComplete, BreaksOnHealth, BreaksOnEvent])
-async def test_a_hook_that_watches_and_fails_is_logged_and_nothing_else(plugin: type[object], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hook_that_watches_and_fails_is_logged_and_nothing_else(
+    plugin: type[object], caplog: pytest.LogCaptureFixture
+) -> None:
     bad, good = Backend((RESET,)), Backend()
     check = {"path": "/", "interval": "100ms"} if plugin is BreaksOnHealth else None
     if check is not None:
@@ -144,10 +148,24 @@ async def test_answers_of_a_plugin_are_whole_http_answers(plugin: type[object]) 
     backend = Backend()
     async with balancing(backend, plugins=[plugin()]) as balancer:
         async with await balancer.client() as client:
-            await client.send(request("/teapot?x") + request("/") + request("/teapot", method="HEAD") + request("/empty") + request("/moved?y") + request("/teapot", b"a body") + request("/end"))  # fmt: skip
-            answers = [await client.answer(method) for method in (b"GET", b"GET", b"HEAD", b"GET", b"GET", b"POST", b"GET")]
+            await client.send(
+                request("/teapot?x")
+                + request("/")
+                + request("/teapot", method="HEAD")
+                + request("/empty")
+                + request("/moved?y")
+                + request("/teapot", b"a body")
+                + request("/end")
+            )
+            answers = [
+                await client.answer(method) for method in (b"GET", b"GET", b"HEAD", b"GET", b"GET", b"POST", b"GET")
+            ]
             assert [answer.status for answer in answers] == [418, 200, 418, 204, 308, 418, 200]
-            assert (answers[0].body, answers[0]["x-pot"], answers[0]["content-length"]) == (b"short and stout\n", b"x", b"16")
+            assert (answers[0].body, answers[0]["x-pot"], answers[0]["content-length"]) == (
+                b"short and stout\n",
+                b"x",
+                b"16",
+            )
             assert (answers[2].body, answers[2]["content-length"]) == (b"", b"16")
             assert answers[4]["location"] == b"https://example.com/moved?y"
             assert all("connection" not in answer for answer in answers)
@@ -173,7 +191,16 @@ class AsksSomebody:
         return None
 
 
-@pytest.mark.parametrize("raw", [request("/"), request("/", b"a body"), request("/", b"x" * 500_000), request("/", b"", "Transfer-Encoding: chunked", method="POST") + chunked(b"a" * 100_000, b"b" * 100_000)], ids=["GET", "POST", "500 KB", "chunked"])  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [
+        request("/"),
+        request("/", b"a body"),
+        request("/", b"x" * 500_000),
+        request("/", b"", "Transfer-Encoding: chunked", method="POST") + chunked(b"a" * 100_000, b"b" * 100_000),
+    ],
+    ids=["GET", "POST", "500 KB", "chunked"],
+)
 async def test_a_plugin_that_takes_its_time_loses_nothing_of_the_body(raw: bytes) -> None:
     backend = Backend()
     async with balancing(backend, plugins=[AsksSomebody()]) as balancer, await balancer.client() as client:
@@ -208,7 +235,18 @@ class Rewrites:
 @pytest.mark.parametrize("body", [b"", b"a body"], ids=["GET", "POST"])
 async def test_changed_request_fields_reach_the_backend_and_framing_stays_ours(body: bytes) -> None:
     backend = Backend()
-    sent = ("Accept: */*", "X-Secret: 1", "Cookie: a=b", "Connection: x-mine", "X-Mine: 1", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https", "X_Real_IP: 1", "Upgrade: h2c", "TE: trailers")
+    sent = (
+        "Accept: */*",
+        "X-Secret: 1",
+        "Cookie: a=b",
+        "Connection: x-mine",
+        "X-Mine: 1",
+        "X-Forwarded-For: 1.2.3.4",
+        "X-Forwarded-Proto: https",
+        "X_Real_IP: 1",
+        "Upgrade: h2c",
+        "TE: trailers",
+    )
     async with balancing(backend, plugins=[Rewrites()]) as balancer, await balancer.client() as client:
         for _ in range(2):
             assert (await client.ask(request("/", body, *sent))).status == 200
@@ -216,7 +254,9 @@ async def test_changed_request_fields_reach_the_backend_and_framing_stays_ours(b
         assert (message["x-added"], message["accept"], message.all("cookie")) == (b"1", b"text/plain", [b"a=b", b"c=d"])
         assert message["x-forwarded-for"] == b"127.0.0.1"
         assert message["x-forwarded-proto"] == b"http"
-        assert not {"x-secret", "x-mine", "x_real_ip", "upgrade", "te", "connection"} & {name.decode() for name, _ in message.fields}
+        assert not {"x-secret", "x-mine", "x_real_ip", "upgrade", "te", "connection"} & {
+            name.decode() for name, _ in message.fields
+        }
         assert len(message.all("host")) == len(message.all("x-request-id")) == 1
         assert message.body == body
 
@@ -235,7 +275,9 @@ OK = b"HTTP/1.1 200 OK\r\nServer: x\r\nSet-Cookie: a=b\r\n"
     ],
     ids=["plain", "connection", "chunked", "HEAD", "until close"],
 )
-async def test_changed_response_fields_reach_the_client_and_framing_stays_ours(method: str, raw: bytes, body: bytes) -> None:
+async def test_changed_response_fields_reach_the_client_and_framing_stays_ours(
+    method: str, raw: bytes, body: bytes
+) -> None:
     script = (raw, CLOSE) if raw.startswith(b"HTTP/1.0") else raw
     async with balancing(Backend(script), plugins=[Rewrites()]) as balancer, await balancer.client() as client:
         for _ in range(2):
@@ -301,7 +343,9 @@ async def test_hooks_come_in_their_order_once_an_attempt_or_once_in_all() -> Non
     ],
     ids=["reset", "invalid", "cut", "404", "no host", "version"],
 )
-async def test_on_complete_comes_once_however_an_exchange_ends(script: Any, data: bytes, end: tuple[int, tuple[str, ...]]) -> None:
+async def test_on_complete_comes_once_however_an_exchange_ends(
+    script: Any, data: bytes, end: tuple[int, tuple[str, ...]]
+) -> None:
     records = Records()
     async with balancing(Backend(script), plugins=[records], ejection=False) as balancer:
         try:

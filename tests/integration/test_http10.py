@@ -11,13 +11,19 @@ from tests.support.wire import chunked, response
 GET = b"GET / HTTP/1.0\r\nHost: example.com\r\n\r\n"
 KEPT = b"GET / HTTP/1.0\r\nHost: example.com\r\nConnection: Keep-Alive\r\n\r\n"
 LENGTH = response(b"hello")
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"hel", b"lo", end=b"0\r\nX-Trailer: 1\r\n\r\n")
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(
+    b"hel", b"lo", end=b"0\r\nX-Trailer: 1\r\n\r\n"
+)
 UNTIL_CLOSE: Script = (b"HTTP/1.1 200 OK\r\n\r\nhello", CLOSE)
 OLD: Script = (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", CLOSE)
 OLD_UNTIL_CLOSE: Script = (b"HTTP/1.0 200 OK\r\n\r\nhello", CLOSE)
 
 
-@pytest.mark.parametrize("script", [LENGTH, CHUNKED, UNTIL_CLOSE, OLD, OLD_UNTIL_CLOSE], ids=["length", "chunked", "until close", "1.0", "1.0 until close"])  # fmt: skip
+@pytest.mark.parametrize(
+    "script",
+    [LENGTH, CHUNKED, UNTIL_CLOSE, OLD, OLD_UNTIL_CLOSE],
+    ids=["length", "chunked", "until close", "1.0", "1.0 until close"],
+)
 @pytest.mark.parametrize("kept", [False, True], ids=["close", "keep-alive"])
 async def test_answers_are_never_chunked_and_connections_kept_only_when_asked(script: Script, kept: bool) -> None:
     backend = Backend(script)
@@ -38,7 +44,10 @@ async def test_answers_are_never_chunked_and_connections_kept_only_when_asked(sc
 async def test_the_backend_is_spoken_to_in_http11() -> None:
     backend = Backend()
     async with balancing(backend) as balancer:
-        await balancer.ask(b"POST /a HTTP/1.0\r\nHost: example.com\r\nContent-Length: 5\r\nConnection: keep-alive\r\nKeep-Alive: 5\r\n\r\nhello")
+        await balancer.ask(
+            b"POST /a HTTP/1.0\r\nHost: example.com\r\nContent-Length: 5\r\n"
+            b"Connection: keep-alive\r\nKeep-Alive: 5\r\n\r\nhello"
+        )
         message = backend.messages[0]
         assert (message.start, message.body) == (b"POST /a HTTP/1.1", b"hello")
         assert not {"connection", "keep-alive"} & {name.decode() for name, _ in message.fields}
@@ -54,7 +63,9 @@ async def test_a_client_that_names_no_host_reaches_the_catch_all_and_the_backend
 async def test_interim_answers_are_kept_from_a_client_that_does_not_know_them() -> None:
     backend = Backend(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + LENGTH)
     async with balancing(backend) as balancer, await balancer.client() as client:
-        answer = await client.ask(b"POST / HTTP/1.0\r\nHost: example.com\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi")
+        answer = await client.ask(
+            b"POST / HTTP/1.0\r\nHost: example.com\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi"
+        )
         assert answer.status == 200
         assert client.interim == []
         assert "expect" not in backend.messages[0]

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from lb_core.config import config_from_tree
 from lb_core.engine import connections
 from tests.support.backends import CLOSE, Backend, Request
-from tests.support.balancing import balancing, until
+from tests.support.balancing import balancing, tree, until
 from tests.support.wire import chunked, request, response
 
 KNOWN = {
@@ -113,7 +114,9 @@ async def test_the_freshest_idle_connection_is_taken() -> None:
         assert all(seen.connection is last for seen in backend.requests[2:])
 
 
-async def test_idle_connections_to_a_backend_are_closed_before_it_would_close_them(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_to_a_backend_are_closed_before_it_would_close_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(connections, "IDLE_LIMIT", 0.3)
     backend = Backend()
     async with balancing(backend) as balancer, await balancer.client() as client:
@@ -137,9 +140,6 @@ async def test_idle_connections_end_with_the_backend_and_with_the_balancer() -> 
     backend, other = Backend(name="one"), Backend(name="two")
     async with other, balancing(backend) as balancer:
         await balancer.ask(request())
-        from lb_core.config import config_from_tree
-        from tests.support.balancing import tree
-
         balancer.balancer.apply(config_from_tree(tree([other]), balancer.balancer.plugins))
         await asyncio.wait_for(backend.connections[0].ended.wait(), 1.0)
         assert (await balancer.ask(request())).body == b"two"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.support.backends import Backend
 from tests.support.balancing import balancing, until
-from tests.support.client import Client
 from tests.support.wire import Message, chunked, request
+
+if TYPE_CHECKING:
+    from tests.support.client import Client
 
 
 @pytest.mark.parametrize("body", [b"", b"a body"], ids=["GET", "POST"])
@@ -52,7 +56,9 @@ async def test_max_body_by_length(size: int, status: int) -> None:
             await in_step(client, answer)
 
 
-@pytest.mark.parametrize(("sizes", "status"), [((1000,), 200), ((400, 600), 200), ((400, 601), 413), ((999, 1, 1), 413)])
+@pytest.mark.parametrize(
+    ("sizes", "status"), [((1000,), 200), ((400, 600), 200), ((400, 601), 413), ((999, 1, 1), 413)]
+)
 @pytest.mark.parametrize("wait", [0.0, 0.01], ids=["with the head", "later"])
 async def test_max_body_in_chunks(sizes: tuple[int, ...], status: int, wait: float) -> None:
     backend = Backend()

@@ -45,7 +45,11 @@ async def test_every_kind_of_request_behind_every_other() -> None:
     kinds = [
         (b"GET", request("/"), b"GET "),
         (b"POST", request("/", b"length"), b"POST length"),
-        (b"PUT", request("/", b"", "Transfer-Encoding: chunked", method="PUT") + chunked(b"ch", b"unked"), b"PUT chunked"),
+        (
+            b"PUT",
+            request("/", b"", "Transfer-Encoding: chunked", method="PUT") + chunked(b"ch", b"unked"),
+            b"PUT chunked",
+        ),
         (b"HEAD", request("/", method="HEAD"), b""),
         (b"POST", request("/", b"", "Expect: 100-continue", "Content-Length: 3", method="POST") + b"abc", b"POST abc"),
     ]

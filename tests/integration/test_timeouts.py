@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.backends import Backend, Request, unresponsive
 from tests.support.balancing import balancing, until
-from tests.support.client import Client
 from tests.support.wire import Cut, request, response
+
+if TYPE_CHECKING:
+    from tests.support.client import Client
 
 CLIENTS = {"timeouts": {"header": "600ms", "body": "600ms", "write": "600ms", "keep_alive": "600ms"}}
 NEVER: tuple[bytes | float, ...] = (20.0,)
@@ -37,7 +39,9 @@ async def trickle(client: Client, data: bytes, gap: float = 0.2) -> None:
 # the client
 
 
-@pytest.mark.parametrize("start", [b"G", b"GET / HTTP/1.1\r\nHost: exam", request()[:-1]], ids=["a byte", "half", "all but one"])
+@pytest.mark.parametrize(
+    "start", [b"G", b"GET / HTTP/1.1\r\nHost: exam", request()[:-1]], ids=["a byte", "half", "all but one"]
+)
 async def test_a_head_that_does_not_end_is_a_408(start: bytes) -> None:
     async with balancing(Backend(), listener=CLIENTS) as balancer, await balancer.client() as client:
         async with taking(0.5, 1.2):
@@ -98,7 +102,10 @@ async def test_a_body_that_stops_is_a_408_and_the_backend_is_let_go(field: str) 
 
 async def test_a_body_that_trickles_arrives() -> None:
     backend = Backend()
-    async with balancing(backend, listener=CLIENTS, timeouts={"response_header": "600ms"}) as balancer, await balancer.client() as client:
+    async with (
+        balancing(backend, listener=CLIENTS, timeouts={"response_header": "600ms"}) as balancer,
+        await balancer.client() as client,
+    ):
         await client.send(request("/", b"", "Content-Length: 8", method="POST"))
         await trickle(client, b"trickles")
         assert (await client.answer(b"POST")).status == 200
@@ -119,7 +126,10 @@ async def test_a_client_that_stops_reading_is_cut_and_the_backend_let_go() -> No
 async def test_a_client_that_reads_slowly_gets_everything() -> None:
     backend = Backend(response(b"x" * 3_000_000))
     timeouts = {"idle": "600ms"}
-    async with balancing(backend, listener=CLIENTS, timeouts=timeouts) as balancer, await balancer.client(receive_buffer=4096) as client:
+    async with (
+        balancing(backend, listener=CLIENTS, timeouts=timeouts) as balancer,
+        await balancer.client(receive_buffer=4096) as client,
+    ):
         transport: Any = client.reader._transport  # type: ignore[attr-defined]
         await client.send(request())
         for _ in range(8):
@@ -168,7 +178,11 @@ async def test_no_answer_in_time_is_a_504_and_the_backend_let_go() -> None:
 @pytest.mark.parametrize(("data", "status"), [(request(), 200), (request("/", b"once"), 504)], ids=["GET", "POST"])
 async def test_no_answer_in_time_is_tried_elsewhere_where_the_route_says_so(data: bytes, status: int) -> None:
     silent, good = Backend(NEVER, name="silent"), Backend(name="good")
-    options = {"timeouts": {"response_header": "600ms"}, "retry": {"on": ["timeout"]}, "ejection": False}
+    options: dict[str, Any] = {
+        "timeouts": {"response_header": "600ms"},
+        "retry": {"on": ["timeout"]},
+        "ejection": False,
+    }
     async with balancing(silent, good, **options) as balancer:
         statuses = []
         while not silent.requests:
@@ -180,12 +194,19 @@ async def test_no_answer_in_time_is_tried_elsewhere_where_the_route_says_so(data
 
 async def test_a_head_that_trickles_is_not_an_answer() -> None:
     backend = Backend([part for index in range(len(HEAD)) for part in (HEAD[index : index + 1], 0.2)])
-    async with balancing(backend, timeouts={"response_header": "600ms"}) as balancer:
-        async with taking(0.5, 1.2):
-            assert (await balancer.ask(request())).status == 504
+    async with balancing(backend, timeouts={"response_header": "600ms"}) as balancer, taking(0.5, 1.2):
+        assert (await balancer.ask(request())).status == 504
 
 
-@pytest.mark.parametrize("start", [HEAD + b"part", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n", b"HTTP/1.1 200 OK\r\n\r\npart"], ids=["length", "chunked", "close"])  # fmt: skip
+@pytest.mark.parametrize(
+    "start",
+    [
+        HEAD + b"part",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\npart",
+    ],
+    ids=["length", "chunked", "close"],
+)
 async def test_a_body_that_stalls_is_a_cut(start: bytes) -> None:
     backend = Backend((start, *NEVER))
     async with balancing(backend, timeouts={"idle": "600ms"}) as balancer, await balancer.client() as client:
@@ -198,14 +219,24 @@ async def test_a_body_that_stalls_is_a_cut(start: bytes) -> None:
 
 
 async def test_a_body_that_trickles_arrives_whole() -> None:
-    backend = Backend((b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", *[part for byte in b"trickle" for part in (0.2, bytes([byte]))]))
+    backend = Backend(
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
+            *[part for byte in b"trickle" for part in (0.2, bytes([byte]))],
+        )
+    )
     async with balancing(backend, timeouts={"idle": "600ms"}) as balancer:
         assert (await balancer.ask(request())).body == b"trickle"
 
 
 async def test_silence_between_events_is_no_stall() -> None:
     """A stream of events is quiet by nature: the tunnel's idle time rules, not that of bodies."""
-    events = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n", b"9\r\ndata: 1\n\n\r\n", 1.5, b"9\r\ndata: 2\n\n\r\n0\r\n\r\n")
+    events = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"9\r\ndata: 1\n\n\r\n",
+        1.5,
+        b"9\r\ndata: 2\n\n\r\n0\r\n\r\n",
+    )
     async with balancing(Backend(events), timeouts={"idle": "600ms"}) as balancer:
         assert (await balancer.ask(request("/", b"", "Accept: text/event-stream"))).body == b"data: 1\n\ndata: 2\n\n"
 
@@ -243,11 +274,11 @@ async def test_requests_wait_so_long_for_a_first_check() -> None:
 
 async def test_one_silent_backend_slows_nobody_else() -> None:
     silent, good = Backend(NEVER, name="silent"), Backend(name="good")
-    async with balancing(silent, good, timeouts={"response_header": "5s"}) as balancer:
-        async with await balancer.client() as stuck:
-            while not silent.requests:
-                await stuck.send(request())
-                await asyncio.sleep(0.02)
-            async with taking(0, 0.5):
-                for _ in range(20):
-                    assert (await balancer.ask(request())).body == b"good"
+    options: dict[str, Any] = {"timeouts": {"response_header": "5s"}}
+    async with balancing(silent, good, **options) as balancer, await balancer.client() as stuck:
+        while not silent.requests:
+            await stuck.send(request())
+            await asyncio.sleep(0.02)
+        async with taking(0, 0.5):
+            for _ in range(20):
+                assert (await balancer.ask(request())).body == b"good"

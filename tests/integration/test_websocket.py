@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 import pytest
-import websockets
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.backends import Backend, Request
 from tests.support.balancing import balancing, until
+from tests.support.client import reset
 from tests.support.wire import Cut, request, response
 
-UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13")
+if TYPE_CHECKING:
+    import websockets
+
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version: 13",
+)
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Kept: 1\r\n\r\n"
 HELLO = request("/chat", b"", *UPGRADE)
 
@@ -54,11 +63,13 @@ async def test_a_server_that_refuses_is_heard() -> None:
     async def refuse(connection: ServerConnection, _: object) -> websockets.Response:
         return connection.respond(403, "members only\n")
 
-    async with serve(echo, "127.0.0.1", 0, process_request=refuse) as server:
-        async with balancing(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as balancer:
-            with pytest.raises(InvalidStatus) as refused:
-                await connect(f"ws://127.0.0.1:{balancer.port}/", proxy=None)
-            assert (refused.value.response.status_code, refused.value.response.body) == (403, b"members only\n")
+    async with (
+        serve(echo, "127.0.0.1", 0, process_request=refuse) as server,
+        balancing(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as balancer,
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"ws://127.0.0.1:{balancer.port}/", proxy=None)
+        assert (refused.value.response.status_code, refused.value.response.body) == (403, b"members only\n")
 
 
 async def tunnel(seen: Request) -> None:
@@ -72,7 +83,12 @@ async def test_what_the_backend_sees_and_what_the_client_sees() -> None:
     backend = Backend(tunnel)
     async with balancing(backend) as balancer, await balancer.client() as client:
         answer = await client.ask(HELLO)
-        assert (answer.status, answer["upgrade"], answer["connection"], answer["x-kept"]) == (101, b"websocket", b"Upgrade", b"1")
+        assert (answer.status, answer["upgrade"], answer["connection"], answer["x-kept"]) == (
+            101,
+            b"websocket",
+            b"Upgrade",
+            b"1",
+        )
         message = backend.messages[0]
         assert (message["upgrade"], message["connection"]) == (b"websocket", b"Upgrade")
         assert message["sec-websocket-key"] == b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -96,8 +112,6 @@ async def test_bytes_sent_before_the_switch_are_not_lost() -> None:
 @pytest.mark.parametrize("who", ["client", "backend"])
 @pytest.mark.parametrize("how", ["close", "reset"])
 async def test_either_end_ends_the_other(who: str, how: str) -> None:
-    from tests.support.client import reset
-
     backend = Backend(tunnel)
     async with balancing(backend) as balancer, await balancer.client() as client:
         await client.ask(HELLO)

@@ -1,7 +1,7 @@
 """A real backend for tests: records every byte it is sent and answers by script.
 
-A script is bytes (read the request, answer), a sequence of steps, or a function of the request that returns either or is a
-coroutine. Steps are bytes to write, seconds to wait, and:
+A script is bytes (read the request, answer), a sequence of steps, or a function of the request that returns either or
+is a coroutine. Steps are bytes to write, seconds to wait, and:
 
     BODY    read the request's body; the first step unless EARLY stands there
     EARLY   do not read the body first
@@ -59,7 +59,9 @@ class Request:
     def __init__(self, message: Message, connection: Connection) -> None:
         self.message = message
         self.connection = connection
-        message.complete = not ({"content-length", "transfer-encoding"} & {name.decode("latin-1") for name, _ in message.fields})
+        message.complete = not (
+            {"content-length", "transfer-encoding"} & {name.decode("latin-1") for name, _ in message.fields}
+        )
 
     async def body(self) -> bytes:
         """Its body, read to the end."""
@@ -80,7 +82,7 @@ class _Tap(asyncio.StreamReader):
 
     tell: Callable[[bytes], None]
 
-    def feed_data(self, data: bytes) -> None:
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # uvloop and asyncio give bytes
         self.tell(data)
         super().feed_data(data)
 

@@ -13,11 +13,13 @@ from tests.support.wire import Cut, request
 class Load:
     """GETs over kept connections until `stop`, or until `count` have been answered.
 
-    `answers` counts statuses; `by` the X-Backend of those; `lost` holds what happened to requests that got no whole answer. A
-    connection whose answer says `Connection: close` is opened again unless `reconnect` is off.
+    `answers` counts statuses; `by` the X-Backend of those; `lost` holds what happened to requests that got no whole
+    answer. A connection whose answer says `Connection: close` is opened again unless `reconnect` is off.
     """
 
-    def __init__(self, port: int, *, connections: int = 32, count: int = 0, reconnect: bool = True, pause: float = 0.0) -> None:
+    def __init__(
+        self, port: int, *, connections: int = 32, count: int = 0, reconnect: bool = True, pause: float = 0.0
+    ) -> None:
         self.port = port
         self.answers: Counter[int] = Counter()
         self.by: Counter[bytes] = Counter()

@@ -1,8 +1,9 @@
 """The balancer: everything put together, and the one place where a configuration becomes routes.
 
-A configuration is built completely before anything is swapped, so a bad one changes nothing. What is the same before and
-after keeps its objects: a pool and a backend by name and address (state, counters and open connections with them), a route when
-nothing in its configuration changed (its plugins' state with it). Exchanges under way end on the route they began with.
+A configuration is built completely before anything is swapped, so a bad one changes nothing. What is the same before
+and after keeps its objects: a pool and a backend by name and address (state, counters and open connections with
+them), a route when nothing in its configuration changed (its plugins' state with it). Exchanges under way end on the
+route they began with.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class LoadBalancer:
         self.config, self.pools, self.routes = config, pools, routes
         engine = self.engine
         engine.unmatched = unmatched
-        engine.trusted_proxies = config.trusted_proxies
+        engine.trust(config.trusted_proxies)
         engine.backends = tuple(backend for pool in pools.values() for backend in pool.backends)
         engine.table = table
         engine.forget(gone)
@@ -276,7 +277,7 @@ class LoadBalancer:
         route.attach(self.plugins.traffic_manager(strategy, features, "none"))
         status = self.config.no_route_status if config is None else config.no_route_status
         route.before_request = lambda exchange: problem(exchange, status, "no_route", "no route")
-        route.before_is_async = False
+        route.before_is_async = route.direct = False
         route.plugins = ()
         return route
 

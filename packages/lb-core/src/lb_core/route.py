@@ -33,6 +33,7 @@ class Route:
         "before_request",
         "config",
         "connect_timeout",
+        "direct",
         "header_timeout",
         "idle_timeout",
         "max_body",
@@ -70,10 +71,10 @@ class Route:
         self.plugin_errors = 0
         timeouts, retry = config.timeouts, config.retry
         self.connect_timeout = timeouts.connect
-        self.header_timeout = timeouts.response_header or inf
+        self.header_timeout = min(timeouts.response_header or inf, timeouts.request or inf)
         self.idle_timeout = timeouts.idle or inf
         self.queue_timeout = timeouts.queue
-        self.request_timeout = timeouts.request
+        self.request_timeout = timeouts.request or inf
         self.tunnel_timeout = timeouts.tunnel_idle or inf
         self.retry_attempts = retry.attempts
         self.retry_budget = retry.budget
@@ -83,6 +84,8 @@ class Route:
         self.max_body = config.max_body
         self.strip_prefix = config.strip_prefix.encode("latin-1")
         self.send_backend_host = config.host_header == "backend"
+        self.direct = False
+        """Whether nothing comes between a request's head and the choice of a backend, and its head goes on as it is."""
         self.rewrites = bool(config.strip_prefix) or self.send_backend_host
         self.plugins: tuple[str, ...] = ()
         self._owners: dict[object, str] = {}
@@ -104,6 +107,7 @@ class Route:
         self.on_response = self._watching(hook.on_response)
         self.on_complete = self._watching(hook.on_complete)
         self.on_health_result = compile_chain(hook.on_health_result, guard=self._contained)
+        self.direct = self.before_request is None and not self.rewrites
         self.plugins = tuple(name for name, _ in reversed(manager.list_name_plugin()))
         callers = hook.before_request, hook.select_backend, hook.on_response, hook.on_complete
         impls = [impl for caller in callers for impl in caller.get_hookimpls()]

@@ -57,26 +57,6 @@ async def listening() -> AsyncIterator[Listening]:
         server.close()
 
 
-async def test_the_freshest_is_taken_first() -> None:
-    async with listening() as at:
-        old, fresh = await at.idle(100.0), await at.idle(101.0)
-        assert connections.take(at.backend, 102.0) is fresh
-        assert connections.take(at.backend, 102.0) is old
-        assert connections.take(at.backend, 102.0) is None
-        for each in (old, fresh):
-            each.transport.close()
-
-
-async def test_none_older_than_the_limit_is_taken() -> None:
-    async with listening() as at:
-        for since in (90.0, 91.0, 92.0):
-            await at.idle(since)
-        await at.left(3)
-        assert connections.take(at.backend, 92.0 + IDLE_LIMIT) is None
-        assert not at.backend.idle
-        await at.left(0)
-
-
 async def test_what_is_idle_too_long_is_closed_and_the_rest_stays() -> None:
     async with listening() as at:
         await at.idle(90.0)

@@ -1,12 +1,12 @@
 """The balancer inside somebody's ASGI application.
 
-The same Downstream that serves a socket is given a transport that is none: what the ASGI server has read is written down as
-HTTP/1.1 again and fed to it, and what it writes is read as a response and sent as ASGI messages. So there is one
-implementation of framing, limits, retries and hooks, and a request that reaches us through another server passes the
-same checks.
+The same Downstream that serves a socket is given a transport that is none: what the ASGI server has read is written
+down as HTTP/1.1 again and fed to it, and what it writes is read as a response and sent as ASGI messages. So there is
+one implementation of framing, limits, retries and hooks, and a request that reaches us through another server passes
+the same checks.
 
-Back-pressure holds both ways: `receive` is awaited only while Downstream reads, and Downstream is told to pause while `send` has
-not taken what was written.
+Back-pressure holds both ways: `receive` is awaited only while Downstream reads, and Downstream is told to pause while
+`send` has not taken what was written.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The end of a chunked body, found without copying it (RFC 9112 section 7.1).
 
-The scanner walks from size line to size line and hands on what it has checked, as received. An incomplete size line is held
-back until its end has been seen, so that nobody downstream of it ever sees half a line that turns out to be malformed. Trailer
-fields are checked and dropped, as a recipient may (section 7.1.2): merged into headers they would be a way past every rule
-about headers.
+The scanner walks from size line to size line and hands on what it has checked, as received. An incomplete size line
+is held back until its end has been seen, so that nobody downstream of it ever sees half a line that turns out to be
+malformed. Trailer fields are checked and dropped, as a recipient may (section 7.1.2): merged into headers they would
+be a way past every rule about headers.
 
     size line --> data --> CR LF --> size line ... --> size line of 0 --> trailer lines --> CR LF: finished
 """
@@ -28,8 +28,8 @@ class ChunkError(ValueError):
 class ChunkScanner:
     """Reads a chunked body as it arrives.
 
-    `feed(data)` returns what may be passed on; after it, `finished` says whether the body has ended and `rest` holds the
-    bytes that follow it. With `decode` the payload alone is returned, for a client that knows no chunks
+    `feed(data)` returns what may be passed on; after it, `finished` says whether the body has ended and `rest` holds
+    the bytes that follow it. With `decode` the payload alone is returned, for a client that knows no chunks
     (HTTP/1.0). Raises ChunkError.
     """
 

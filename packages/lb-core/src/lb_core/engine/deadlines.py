@@ -1,8 +1,8 @@
 """One coarse timer for all connections.
 
-A request costs one attribute store: `connection.deadline = when`. Twice a second the deadlines of all connections are compared
-with the clock; `asyncio` timers, one a request, would cost more than the request's own hooks. A deadline is therefore met
-up to half a second late, which no timeout of this kind minds.
+A request costs one attribute store: `connection.deadline = when`. Twice a second the deadlines of all connections are
+compared with the clock; `asyncio` timers, one a request, would cost more than the request's own hooks. A deadline is
+therefore met up to half a second late, which no timeout of this kind minds.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ HEAD, LENGTH, CHUNKED, WAITING, TUNNEL, LINGER, GONE = range(7)
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 1024 * 1024
-FIRST_REQUEST_GRACE = 0.2
+LAST_REQUEST_GRACE = 0.2
 MAX_EMPTY_LINES = 4
 
 
@@ -120,11 +120,8 @@ class Downstream(Reader):
         """uvicorn is stopping: close when idle; let an exchange end, with `Connection: close` on its answer."""
         self.close = True
         if self.state == HEAD and not self.buffer:
-            if self.served:
-                self.transport.close()
-            else:
-                # accepted a moment ago: its first request may be on the way
-                asyncio.get_running_loop().call_later(FIRST_REQUEST_GRACE, self._close_if_idle)
+            # a request may be on the way: closed now, it would be lost; answered, it says `Connection: close`
+            asyncio.get_running_loop().call_later(LAST_REQUEST_GRACE, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self.state == HEAD and not self.buffer:
@@ -242,6 +239,7 @@ class Downstream(Reader):
             self.scanner = ChunkScanner()
             self.state = CHUNKED
             return self._scan(data) if data else b""
+        self.scanner = None
         length = max(length, 0)
         self.left = length - len(data)
         if self.left > 0:
@@ -290,9 +288,9 @@ class Downstream(Reader):
         now = self.deadlines.now
         if self.state == WAITING:
             self.plain = self._may_be_plain(exchange.raw_method, exchange.request[4])
-            self.deadline = now + exchange.route.header_timeout
+            self.deadline = min(now + exchange.route.header_timeout, exchange.latest)
         else:
-            self.deadline = now + (self.timeouts.body or NEVER)
+            self.deadline = min(now + (self.timeouts.body or NEVER), exchange.latest)
         if data:
             exchange.send_body(data)
 
@@ -309,29 +307,31 @@ class Downstream(Reader):
 
     # what the exchange asks for
 
-    def wait(self) -> None:
-        """There is no backend yet: read no more of a body, and let the connect timeout rule."""
+    def wait(self, latest: float) -> None:
+        """There is no backend yet: read no more of a body, and let other timeouts rule until `latest`."""
         if not self.request_complete:
             self.hold(CONNECTING)
-        self.deadline = NEVER
+        self.deadline = latest
 
     @property
     def request_complete(self) -> bool:
         """Whether the request under way has been read to its end."""
         return self.state >= WAITING
 
-    def sending(self, header_timeout: float) -> None:
+    def sending(self, exchange: Forwarding) -> None:
         """The head is on its way; read on for the body, or wait for the answer."""
         self.release(CONNECTING)
-        limit = header_timeout if self.request_complete else self.timeouts.body or NEVER
-        self.deadline = self.deadlines.now + limit
+        limit = exchange.route.header_timeout if self.request_complete else self.timeouts.body or NEVER
+        self.deadline = min(self.deadlines.now + limit, exchange.latest)
 
     def progress(self, exchange: Forwarding) -> None:
         """Bytes of the answer went out."""
         if not self.stalled:
-            quiet = self.state == TUNNEL or exchange.retries & EVENTS
-            limit = exchange.route.tunnel_timeout if quiet else exchange.route.idle_timeout
-            self.deadline = self.deadlines.now + limit
+            route = exchange.route
+            if self.state == TUNNEL or exchange.retries & EVENTS:
+                self.deadline = self.deadlines.now + route.tunnel_timeout
+            else:
+                self.deadline = min(self.deadlines.now + route.idle_timeout, exchange.latest)
 
     def connection_field(self, http10: bool) -> bytes:
         """The Connection field of the answer: none where HTTP/1.1 goes on."""
@@ -349,14 +349,11 @@ class Downstream(Reader):
     def finished(self) -> None:
         """The exchange has ended: go on with the next request, or close."""
         self.exchange = None
-        self.scanner = None
         if self.held:
             self.release(CONNECTING | PEER)
-        state = self.state
-        if state == GONE:
-            return
-        if self.close or state != WAITING:
-            self._end(complete=state in (WAITING, TUNNEL))
+        if self.close or self.state != WAITING:
+            if self.state != GONE:
+                self._end(complete=self.state in (WAITING, TUNNEL))
             return
         self.state = HEAD
         self.deadline = self.deadlines.now + self.keep_alive

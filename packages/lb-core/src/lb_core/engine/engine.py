@@ -1,6 +1,6 @@
 """What all connections share: the routing table, the clock, whom to believe.
 
-Control swaps `table` and `trusted_proxies` by one assignment each; a request reads them once and keeps what it got.
+Control swaps `table` by one assignment, and whom to believe by `trust`; a request reads them once and keeps what it got.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count
 from random import getrandbits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lb_core.engine import connections
 from lb_core.engine.deadlines import Deadlines
@@ -16,6 +16,7 @@ from lb_core.engine.origin import Network, Origin
 
 if TYPE_CHECKING:
     from lb_core.backend import Backend
+    from lb_core.engine.downstream import Downstream
     from lb_core.route import Route
     from lb_core.table import Table
 
@@ -33,7 +34,7 @@ def _block_of_ids(number: int) -> Iterator[bytes]:
 class Engine:
     """The shared state of the request path."""
 
-    __slots__ = ("backends", "deadlines", "table", "trusted_proxies", "unmatched", "_origins", "next_id")
+    __slots__ = ("_origins", "backends", "deadlines", "next_id", "table", "trusted_proxies", "unmatched")
 
     def __init__(self, table: Table, unmatched: Route) -> None:
         self.table = table
@@ -61,12 +62,21 @@ class Engine:
     def stop(self) -> None:
         """Stop the clock and close every idle connection to a backend."""
         self.deadlines.stop()
-        self.forget(self.backends)
+        for backend in self.backends:
+            connections.drop(backend)
+
+    def trust(self, networks: tuple[Network, ...]) -> None:
+        """Believe these proxies from the next request on, also over connections that are open."""
+        if networks != self.trusted_proxies:
+            self.trusted_proxies = networks
+            for each in self.deadlines.connections:
+                connection = cast("Downstream", each)
+                connection.origin = self.origin(connection.peer, connection.scheme, connection.port)
 
     def forget(self, backends: Iterable[Backend]) -> None:
-        """Close the idle connections of backends that have left."""
+        """Close the connections of backends that have left, the busy ones after their exchange."""
         for backend in backends:
-            connections.drop(backend)
+            connections.retire(backend)
 
     def _prune(self, now: float) -> None:
         connections.prune(self.backends, now)

@@ -25,7 +25,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lb_core.backend import Backend
-from lb_core.engine.connections import take
+from lb_core.engine.connections import IDLE_LIMIT, drop
 from lb_core.engine.requests import compose
 from lb_core.engine.upstream import Upstream
 from lb_core.errors import (
@@ -84,7 +84,7 @@ class Forwarding(Exchange):
     def __init__(self, route: Route, downstream: Downstream, client: str, request: RequestHead, host: bytes) -> None:
         # what Exchange.__init__ does, written out: a call less for every request
         self.route = route
-        self.downstream = self.connection = downstream
+        self.downstream = downstream
         self.client = client
         self.request = request
         self.raw_host = host
@@ -102,6 +102,11 @@ class Forwarding(Exchange):
         self.started = monotonic()
 
     @property
+    def connection(self) -> Downstream:  # type: ignore[override]  # what Exchange keeps in a slot
+        """The client's connection."""
+        return self.downstream
+
+    @property
     def http10(self) -> bool:
         """Whether the client speaks HTTP/1.0."""
         special = self.request[4]
@@ -117,11 +122,22 @@ class Forwarding(Exchange):
         """Start; `body` is what of the request's body came with the head, framing checked."""
         route = self.route
         route.requests += 1
-        if body:
-            self.body = body
-            self.bytes_in = len(body)
-        if route.request_timeout:
-            self._later(route.request_timeout, self.expire)
+        _, _, host, head, special, _ = self.request
+        if route.direct and (special is None or special.passes):
+            origin = self.downstream.origin
+            block = origin.fields if host == origin.host else origin.block(host or b"")
+            self.payload = b"%b%bX-Request-Id: %b\r\n\r\n%b" % (head, block, self.raw_request_id, body)
+            if body:
+                self.bytes_in = len(body)
+            self.choose(route.pool.candidates)
+        else:
+            self._begin_indirect(body)
+
+    def _begin_indirect(self, body: bytes) -> None:
+        """What comes before the choice on routes that have something there."""
+        route = self.route
+        self.body = body
+        self.bytes_in = len(body)
         if route.before_request is not None and self._answered_before():
             return
         self.payload = compose(self, body)
@@ -195,11 +211,13 @@ class Forwarding(Exchange):
         self.attempts += 1
         self.trying = True
         backend.in_flight += 1
-        if self.attempts == 1 and backend.idle:
-            connection = take(backend, self.started)
-            if connection is not None:
+        if backend.idle and self.attempts == 1:
+            connection: Upstream = backend.idle.popitem()[0]  # type: ignore[assignment]  # the freshest
+            if connection.idle_since + IDLE_LIMIT > self.started:
                 self._send(connection)
                 return
+            connection.transport.close()
+            drop(backend)  # all others have been idle for longer
         # a retry goes over a connection that cannot have been closed while idle
         self._wait_for(self._connect(backend))
 
@@ -211,7 +229,7 @@ class Forwarding(Exchange):
             self.choose(pool.fallback.candidates)
         elif pool.starting and self.route.queue_timeout and not self.retries & WAITED:
             self.retries |= WAITED
-            self.downstream.wait()
+            self.downstream.wait(self.latest)
             pool.waiters.append(self._wake)
             self._later(self.route.queue_timeout, self._gave_up)
         else:
@@ -231,7 +249,7 @@ class Forwarding(Exchange):
         self._pend(asyncio.get_running_loop().call_later(delay, call))
 
     def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
-        self.downstream.wait()
+        self.downstream.wait(self.latest)
         self._pend(asyncio.get_running_loop().create_task(work))
 
     def _pend(self, work: Cancellable) -> None:
@@ -279,7 +297,7 @@ class Forwarding(Exchange):
             payload = _with_host(payload, self)
         connection.transport.write(payload)
         downstream = self.downstream
-        downstream.sending(self.route.header_timeout)
+        downstream.sending(self)
         if len(payload) > REPLAY_LIMIT or not (downstream.request_complete or self._idempotent()):
             self.payload = None  # bytes are out: this request is never sent again
 
@@ -406,6 +424,11 @@ class Forwarding(Exchange):
         log.error("route %r: plugin %r failed in %s", self.route.name, plugin, hook, exc_info=error)
         self.refuse(500, "plugin_error", "a plugin failed")
 
+    @property
+    def latest(self) -> float:
+        """When the exchange must have ended, by `timeouts.request`."""
+        return self.started + self.route.request_timeout
+
     def expire(self) -> None:
         """A deadline has passed: answer 504 when nothing has been answered yet, else cut."""
         if self.ended:
@@ -416,12 +439,13 @@ class Forwarding(Exchange):
         elif not downstream.request_complete and self.upstream is not None:
             self._drop_upstream()
             self.refuse(408, "body_timeout", "the request's body did not come in time")
-        elif self.upstream is not None:
+        elif self.upstream is not None and monotonic() < self.latest:
             self._drop_upstream()
             seconds = self.route.header_timeout
             self.failed(HeaderTimeout(f"no response head within {seconds:g}s"))
         else:
             self._cancel()
+            self._drop_upstream()
             self.refuse(504, "header_timeout", "the request took too long")
 
     def cut_short(self, word: str) -> None:
@@ -451,10 +475,8 @@ class Forwarding(Exchange):
             self.trying = False
             backend.requests += 1
             backend.in_flight -= 1
-        if self.retries & BUDGETED:
-            self.route.retrying -= 1
-        if self.pending is not None:
-            self._cancel()
+        if self.retries or self.pending is not None:
+            self._give_back()
         self.upstream = None
         route = self.route
         if route.on_complete is not None:
@@ -463,6 +485,12 @@ class Forwarding(Exchange):
             except Exception as error:
                 route.contain(error, "on_complete")
         self.downstream.finished()
+
+    def _give_back(self) -> None:
+        """Leave the retry budget, and stop what is pending."""
+        if self.retries & BUDGETED:
+            self.route.retrying -= 1
+        self._cancel()
 
     def _drop_upstream(self) -> None:
         if self.upstream is not None:
@@ -475,6 +503,9 @@ class Forwarding(Exchange):
         for work in pending or ():
             if work is not asyncio.current_task():
                 work.cancel()
+        waiters = self.route.pool.waiters
+        if self.retries & WAITED and self._wake in waiters:
+            waiters.remove(self._wake)
 
 
 def problem(exchange: Exchange, status: int, word: str, detail: str, headers: dict[str, str] | None = None) -> Response:

@@ -1,8 +1,8 @@
 """Bytes of message heads: read, checked and rewritten without Python work per header.
 
-A head goes on nearly verbatim. llhttp (httptools, strict, without callbacks) judges its syntax in C; one regular expression finds the
-few lines that may matter to us; what must not pass is cut out and one block of our own is appended.
-Every rule of framing and routing that llhttp does not enforce stands here, once, for both directions:
+A head goes on nearly verbatim. llhttp (httptools, strict, without callbacks) judges its syntax in C; one regular
+expression finds the few lines that may matter to us; what must not pass is cut out and one block of our own is
+appended. Every rule of framing and routing that llhttp does not enforce stands here, once, for both directions:
 
     Transfer-Encoding   one field, exactly `chunked`, HTTP/1.1 only, never beside Content-Length    RFC 9112 6.1, 6.3
     Content-Length      one field, digits only                                                      RFC 9112 6.2
@@ -73,8 +73,8 @@ class Special:
     """What a request head says beyond the ordinary.
 
     `length` is its Content-Length (-1 without one), `cuts` the lower-case names with colon that must not pass,
-    `passes` whether the head goes on as it is, `restated` the field lines of framing that pass in their plain form, because they were written in an odd one (a tab,
-    leading zeros): nobody behind us shall read them differently.
+    `passes` whether the head goes on as it is, `restated` the field lines of framing that pass in their plain form,
+    because they were written in an odd one (a tab, leading zeros): nobody behind us shall read them differently.
     """
 
     __slots__ = (
@@ -84,9 +84,9 @@ class Special:
         "cuts",
         "expect",
         "forwarded_for",
+        "head",
         "http10",
         "length",
-        "head",
         "named",
         "passes",
         "request_id",
@@ -177,7 +177,7 @@ class Special:
                 self.named.append(token + b":")
 
     def _settle_request_id(self) -> None:
-        """Keep the client's X-Request-Id when it sent exactly one that is fit for logs: visible ASCII, at most 200 bytes."""
+        """Keep the client's X-Request-Id when it sent one that is fit for logs: visible ASCII, at most 200 bytes."""
         usable = self.request_ids == 1 and b"x-request-id:" not in self.named
         value = self.value(b"x-request-id:") if usable else b""
         if _REQUEST_ID(value):
@@ -224,7 +224,8 @@ class Special:
         )
 
 
-_ORDINARY_LINE = re.compile(rb"(?!CONNECT |TRACE )([^ ]+) (/[^ #]*) HTTP/1\.1\r\n").match
+_ORDINARY_LINE = re.compile(rb"(?!CONNECT |TRACE )([^ ]+) (/[^ ]*) HTTP/1\.1\r\n").match
+_HASH = ord("#")  # looking for b"#" would make CPython raise and drop a TypeError first: a thousand instructions
 _X = ord("x")
 _CR = ord("\r")
 _MUST_STAY = frozenset((b"host:", b"content-length:", b"transfer-encoding:"))
@@ -249,6 +250,8 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
     ordinary = _ORDINARY_LINE(head)
     if ordinary is not None:
         method, target = ordinary.groups()
+        if _HASH in target:
+            raise _fragment()
     else:
         special, method, target = _unusual_line(head)
     host: bytes | None = None
@@ -281,7 +284,7 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
                 return method, target, host, head, None, end
         else:
             special.settle(head)
-            # one of its own: a body, an upgrade or a close, also of Proxy-Connection, would leave the shared one in a state
+            # one of its own: a body, an upgrade or a close, Proxy-Connection's too, would change the shared one
             httptools.HttpRequestParser(_SILENT).feed_data(data[:end])
     except httptools.HttpParserUpgrade:
         pass
@@ -326,8 +329,8 @@ def _unusual_line(head: bytes) -> tuple[Special, bytes, bytes]:
         if re.fullmatch(rb"HTTP/\d(\.\d)?", version):
             raise RequestError(505, "bad_version", "HTTP/1.0 and HTTP/1.1 are spoken here")
         raise RequestError(400, "bad_head", "the request line is not METHOD TARGET VERSION")
-    if b"#" in target:
-        raise RequestError(400, "bad_target", "a request target has no fragment")
+    if _HASH in target:
+        raise _fragment()
     if method in _REFUSED_METHODS:
         raise RequestError(405, "bad_method", f"{method.decode()} is refused")
     if target == b"*":
@@ -350,6 +353,10 @@ def _unusual_line(head: bytes) -> tuple[Special, bytes, bytes]:
     after = target.index(b"//") + 2 + len(authority)
     path = target[after:] or (b"*" if method == b"OPTIONS" else b"/")
     return special, method, path if path[:1] in (b"/", b"*") else b"/" + path
+
+
+def _fragment() -> RequestError:
+    return RequestError(400, "bad_target", "a request target has no fragment")
 
 
 def field_value(head: bytes, low: bytes, name: bytes) -> bytes:

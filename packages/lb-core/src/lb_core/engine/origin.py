@@ -7,8 +7,8 @@
     X-Forwarded-Port    the listener's   kept from a trusted proxy
     Via                 1.1 lb           appended (RFC 9110 section 7.6.3)
 
-`trusted_proxies` is empty by default and nobody is believed, loopback included: what a client sends under these names is
-removed before ours are added. An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
+`trusted_proxies` is empty by default and nobody is believed, loopback included: what a client sends under these names
+is removed before ours are added. An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _KEPT_WHEN_TRUSTED = (b"x-forwarded-proto:", b"x-forwarded-host:", b"x-forwarded
 
 
 class Origin:
-    """The client's end of one connection; the block of forwarding fields is kept until the Host changes."""
+    """The client's end of one connection; `fields`, our forwarding fields for an ordinary request, holds while `host` does."""
 
-    __slots__ = ("_block", "_host", "networks", "_port", "_scheme", "peer", "trusted")
+    __slots__ = ("_port", "_scheme", "fields", "host", "networks", "peer", "trusted")
 
     def __init__(self, peer: str, scheme: str, port: int, networks: tuple[Network, ...]) -> None:
         self.peer = peer = peer if peer[:7] != "::ffff:" else str(_address(peer) or peer)
@@ -36,15 +36,15 @@ class Origin:
         self.networks = networks
         self._scheme = scheme.encode()
         self._port = port
-        self._host: bytes | None = None
-        self._block = b""
+        self.host: bytes | None = None
+        self.fields = b""
 
     def block(self, host: bytes) -> bytes:
         """Our forwarding fields for an ordinary request; `host` is the raw Host value."""
-        if host != self._host:
+        if host != self.host:
             peer = self.peer.encode()
             named = b"X-Forwarded-For: %b\r\nX-Real-IP: %b\r\n" % (peer, peer) if peer else b""
-            self._block = (
+            self.fields = (
                 b"%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host:%b\r\nX-Forwarded-Port: %d\r\nVia: 1.1 lb\r\n"
                 % (
                     named,
@@ -53,8 +53,8 @@ class Origin:
                     self._port,
                 )
             )
-            self._host = host
-        return self._block
+            self.host = host
+        return self.fields
 
     def believed(self, special: Special, host: bytes) -> tuple[bytes, list[bytes]]:
         """For a trusted peer: the block to append and what to cut, so that what it said stays."""
