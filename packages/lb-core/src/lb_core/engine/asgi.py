@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote_to_bytes
 from lb_core.engine.chunks import ChunkScanner
 from lb_core.engine.downstream import Downstream
 from lb_core.engine.flow import HIGH_WATER
-from lb_core.engine.heads import ResponseHead, read_response
+from lb_core.engine.response_heads import ResponseHead, read_response
 from lb_core.errors import RequestError
 from lb_core.exchange import Response
 

@@ -1,8 +1,9 @@
 """One coarse timer for all connections.
 
 A request costs one attribute store: `connection.deadline = when`. Twice a second the deadlines of all connections are
-compared with the clock; `asyncio` timers, one a request, would cost more than the request's own hooks. A deadline is
-therefore met up to half a second late, which no timeout of this kind minds.
+compared with the clock; `asyncio` timers, one a request, would cost more than the request's own hooks. `now` is what a
+deadline is reckoned from without asking the clock: the moment of the next sweep. A deadline is therefore never met early,
+and up to a second late, which no timeout of this kind minds.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class Expiring(Protocol):
 
 
 class Deadlines:
-    """The connections that have a deadline, and the clock as of the last sweep."""
+    """The connections that have a deadline, and the clock as of the next sweep."""
 
     __slots__ = ("_handle", "_sweepers", "clock", "connections", "now")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.now = clock()
+        self.now = clock() + PERIOD
         self.connections: set[Expiring] = set()
         self._sweepers: list[Callable[[float], None]] = []
         self._handle: asyncio.TimerHandle | None = None
@@ -53,7 +54,8 @@ class Deadlines:
 
     def sweep(self) -> None:
         """Expire what is due."""
-        self.now = now = self.clock()
+        now = self.clock()
+        self.now = now + PERIOD
         for connection in [c for c in self.connections if c.deadline < now]:
             try:
                 connection.expired(now)

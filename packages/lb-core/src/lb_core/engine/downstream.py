@@ -22,7 +22,7 @@ from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.deadlines import NEVER
 from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader
 from lb_core.engine.forwarding import EVENTS, Forwarding
-from lb_core.engine.heads import RequestHead, Special, read_request
+from lb_core.engine.request_heads import RequestHead, Special, read_request
 from lb_core.errors import RequestError
 
 if TYPE_CHECKING:

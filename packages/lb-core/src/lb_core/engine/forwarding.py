@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from lb_core.engine.downstream import Downstream
-    from lb_core.engine.heads import RequestHead
+    from lb_core.engine.request_heads import RequestHead
     from lb_core.route import Route
 
 log = logging.getLogger("lb.engine")
@@ -470,14 +470,13 @@ class Forwarding(Exchange):
         if self.ended:
             return
         self.ended = now
-        backend = self.backend
-        if self.trying and backend is not None:
+        if self.trying:
             self.trying = False
+            backend: Backend = self.backend  # type: ignore[assignment]  # trying means there is one
             backend.requests += 1
             backend.in_flight -= 1
         if self.retries or self.pending is not None:
             self._give_back()
-        self.upstream = None
         route = self.route
         if route.on_complete is not None:
             try:

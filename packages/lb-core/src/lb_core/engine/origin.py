@@ -17,7 +17,7 @@ import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from lb_core.engine.heads import Special
+from lb_core.engine.request_heads import Special
 
 Network = IPv4Network | IPv6Network
 

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, cast
 
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.flow import HIGH_WATER, PEER, Reader
-from lb_core.engine.heads import (
-    KEPT_ALIVE,
+from lb_core.engine.heads import KEPT_ALIVE, cut
+from lb_core.engine.response_heads import (
     MAX_RESPONSE_HEAD,
-    PLAIN_RESPONSES,
+    OK_LINE,
     RESPONSE_LINES,
     ResponseHead,
     check_ordinary_response,
-    cut,
+    plain_status,
     read_response,
 )
 from lb_core.errors import BackendReset, InvalidResponse
@@ -84,7 +84,7 @@ class Upstream(Reader):
             self.backend.idle.pop(self, None)
             self.transport.abort()
         elif self.mode == HEAD:
-            status = PLAIN_RESPONSES.get(data[:12])
+            status = 200 if data[:17] == OK_LINE else plain_status(data)
             if (
                 status is None
                 or self.buffer
