@@ -1,6 +1,7 @@
 """An HTTP load balancer built of plugins.
 
-The public face: what plugins and embedders import. Loaded lazily, so that a plugin with ten lines does not pay for the server.
+The public face: what plugins and embedders import. Loaded lazily, so that a plugin with ten lines does not pay for the
+server.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ from lb_core.config import (
     read,
 )
 from lb_core.defaults.access_log import AccessLog
+from lb_core.engine.answers import problem
 from lb_core.engine.asgi import AsgiBridge
 from lb_core.engine.engine import Engine
-from lb_core.engine.forwarding import problem
 from lb_core.errors import ConfigError, LbError, PluginError
 from lb_core.events import Event
 from lb_core.explain import Explanation, explain

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 class Event:
     """Something worth telling a person or another system.
 
-    `kind` is one of `backend_up`, `backend_down`, `backend_starting`, `backend_ejected`, `backend_restored`, `backend_draining`,
-    `backend_maintenance`, `backend_active`, `config_loaded`, `config_refused`, `listener_open`, `shutdown`; plugins add their own. `time` is seconds
-    since the epoch.
+    `kind` is one of `backend_up`, `backend_down`, `backend_starting`, `backend_ejected`, `backend_restored`,
+    `backend_draining`, `backend_maintenance`, `backend_active`, `config_loaded`, `config_refused`, `listener_open`,
+    `listener_failed`, `reopen_logs`, `shutdown`; plugins add their own. `time` is seconds since the epoch.
     """
 
     kind: str

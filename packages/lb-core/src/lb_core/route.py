@@ -1,8 +1,8 @@
 """One route, compiled: what the engine needs for a request, fetched with one lookup.
 
 A hook nobody implements is a slot that holds None, so that asking costs one comparison. What a plugin raises is
-contained: where a hook decides (`before_request`, `select_backend`) the engine answers 500; one that watches is logged with the
-plugin's name and the request goes on.
+contained: where a hook decides (`before_request`, `select_backend`) the engine answers 500; one that watches is logged
+with the plugin's name and the request goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("lb.plugins")
 
 
 class Route:
-    """One route, compiled. Durations are seconds, sizes bytes; a timeout switched off is infinite, other limits are 0."""
+    """One route, compiled. Durations are seconds (infinite when switched off), sizes bytes (0 for no limit)."""
 
     __slots__ = (
         "_owners",
@@ -114,7 +114,7 @@ class Route:
         self._owners = {getattr(impl.function, "__code__", None): impl.plugin_name for impl in impls}
 
     def culprit(self, error: BaseException) -> str:
-        """The plugin whose hook raised `error`, read from the traceback: so that a call that succeeds pays nothing for it."""
+        """The plugin whose hook raised `error`, read from the traceback: a call that succeeds pays nothing for it."""
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code in self._owners:
@@ -128,7 +128,7 @@ class Route:
         log.error("plugin %r failed in %s; the request went on without it", self.culprit(error), hook, exc_info=error)
 
     def _watching(self, caller: HookCaller) -> Call | None:
-        """A chain whose caller contains what it raises; of several implementations none keeps another from being called."""
+        """A chain whose caller contains what it raises; of several implementations none keeps another from its call."""
         several = len(caller.get_hookimpls()) > 1
         return compile_chain(caller, guard=self._contained if several else None)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb_core.engine.heads import cut
-from lb_core.engine.request_heads import Special, read_request
 from lb_core.engine.origin import Network, Origin, is_trusted
+from lb_core.engine.request_heads import Special, read_request
 
 PROXIES: tuple[Network, ...] = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 

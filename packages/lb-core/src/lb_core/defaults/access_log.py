@@ -179,8 +179,10 @@ class AccessLog:
 
 
 def _is_plain(head: bytes, text: bytes) -> bool:
-    """Whether nothing in the text needs escaping. Of control characters an accepted head holds tabs at most; what a refused
-    request held is looked at byte by byte."""
+    """Whether nothing in the text needs escaping.
+
+    Of control characters an accepted head holds tabs at most; what a refused request held is looked at byte by byte.
+    """
     if not head:
         return not text.translate(None, _PLAIN)
     return text.isascii() and _QUOTE not in text and _BACKSLASH not in text and _TAB not in text

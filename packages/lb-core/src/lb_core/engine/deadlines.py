@@ -2,8 +2,8 @@
 
 A request costs one attribute store: `connection.deadline = when`. Twice a second the deadlines of all connections are
 compared with the clock; `asyncio` timers, one a request, would cost more than the request's own hooks. `now` is what a
-deadline is reckoned from without asking the clock: the moment of the next sweep. A deadline is therefore never met early,
-and up to a second late, which no timeout of this kind minds.
+deadline is reckoned from without asking the clock: the moment of the next sweep. A deadline is therefore never met
+early, and up to a second late, which no timeout of this kind minds.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@
               the answer before it is read (RFC 9112 section 9.6)
     GONE      closed
 
-Of the answers of one connection only one is ever under way, in the order of the requests. After anything that casts doubt on where
-the next request begins, the connection is closed instead of kept.
+Of the answers of one connection only one is ever under way, in the order of the requests. After anything that casts
+doubt on where the next request begins, the connection is closed instead of kept.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.deadlines import NEVER
 from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader
-from lb_core.engine.forwarding import EVENTS, Forwarding
+from lb_core.engine.forwarding import Forwarding
 from lb_core.engine.request_heads import RequestHead, Special, read_request
+from lb_core.engine.retries import EVENTS
 from lb_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Downstream(Reader):
         self.deadline = self.deadlines.clock() + (self.timeouts.header or NEVER)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # gone is gone
         self.state = GONE
         self.server_state.connections.discard(self)
         self.deadlines.connections.discard(self)
@@ -172,7 +174,7 @@ class Downstream(Reader):
     def _read_more(self, data: bytes) -> None:
         """Bytes that begin no request head."""
         state = self.state
-        if state == LENGTH or state == CHUNKED:
+        if state in (LENGTH, CHUNKED):
             self._read_body(data)
         elif state == WAITING:
             self.buffer += data
@@ -328,7 +330,7 @@ class Downstream(Reader):
         """Bytes of the answer went out."""
         if not self.stalled:
             route = exchange.route
-            if self.state == TUNNEL or exchange.retries & EVENTS:
+            if self.state == TUNNEL or exchange.unusual & EVENTS:
                 self.deadline = self.deadlines.now + route.tunnel_timeout
             else:
                 self.deadline = min(self.deadlines.now + route.idle_timeout, exchange.latest)

@@ -1,6 +1,7 @@
 """What all connections share: the routing table, the clock, whom to believe.
 
-Control swaps `table` by one assignment, and whom to believe by `trust`; a request reads them once and keeps what it got.
+Control swaps `table` by one assignment, and whom to believe by `trust`; a request reads them once and keeps what it
+got.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _NUMBERS = [b"%04x" % number for number in range(0x1000)]
 
 
 def _block_of_ids(number: int) -> Iterator[bytes]:
-    """The next 4,096 request ids: 112 random bits in common, and a number. Made by iterators that never enter Python."""
+    """The next 4,096 request ids: 112 random bits in common, and a number; made without entering Python."""
     del number
     return map((b"%028x" % getrandbits(112)).__add__, _NUMBERS)
 

@@ -1,19 +1,10 @@
-"""The life of one exchange: ask the plugins, choose a backend, attempt, attempt again where that is safe, account for it.
+"""The life of one exchange: ask the plugins, choose a backend, attempt, again where that is safe, account for it.
 
-    begin --> before_request --> choose --> attempt --> (connect) --> send --> response head --> body --> finish
-                   |               |           |                        |
-                   v               v           +------- failed <--------+
-                answer           answer                   |
-                                                          +--> choose again, or answer 502/504
-
-Another attempt is made when it cannot do harm (RFC 9110 section 9.2.2):
-
-    nothing was sent                any method: the backend never saw the request
-    a reused connection died        idempotent methods; free, since the backend most likely closed it while idle
-    reset, or a timeout if asked    idempotent methods, within `retry.attempts` and the retry budget
-
-The request is kept for that as long as it fits 64 KiB. A refused connection costs the others nothing, so it is outside the budget:
-when one of two backends dies under load, every request it held must find the other.
+begin --> before_request --> choose --> attempt --> (connect) --> send --> response head --> body --> finish
+               |               |           |                        |
+               v               v           +------- failed <--------+
+            answer           answer                   |
+                                                      +--> choose again, or answer 502/504
 """
 
 from __future__ import annotations
@@ -25,14 +16,22 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lb_core.backend import Backend
-from lb_core.engine.connections import IDLE_LIMIT, drop
+from lb_core.engine.answers import SAID, problem
+from lb_core.engine.connections import IDLE_LIMIT, connect, drop
+from lb_core.engine.flow import PEER
 from lb_core.engine.requests import compose
-from lb_core.engine.upstream import Upstream
+from lb_core.engine.retries import (
+    ADD_HOST,
+    BUDGETED,
+    EVENTS,
+    REPLAY_LIMIT,
+    WAITED,
+    is_idempotent,
+    is_stale,
+    may_retry,
+)
 from lb_core.errors import (
     AttemptError,
-    BackendReset,
-    ConnectFailed,
-    ConnectTimeout,
     HeaderTimeout,
     RequestError,
 )
@@ -43,18 +42,13 @@ if TYPE_CHECKING:
 
     from lb_core.engine.downstream import Downstream
     from lb_core.engine.request_heads import RequestHead
+    from lb_core.engine.upstream import Upstream
     from lb_core.route import Route
 
 log = logging.getLogger("lb.engine")
 
-REPLAY_LIMIT = 64 * 1024
-RETRY_MINIMUM = 3
-STALE, BUDGETED, WAITED, EVENTS, ADD_HOST = 1, 2, 4, 8, 16
-"""What has happened to an exchange: a free retry was used, a place in the budget is held, it waited for a first check,
-its answer is a stream of events, which may be silent for as long as a tunnel, its Host names the backend."""
 RETRY_AFTER = {"Retry-After": "5"}
 _EVENT_STREAM = re.compile(rb"\ncontent-type:[ \t]*text/event-stream", re.IGNORECASE).search
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
 
 class Cancellable(Protocol):
@@ -67,17 +61,17 @@ class Cancellable(Protocol):
 class Forwarding(Exchange):
     """An exchange with what the engine needs to carry it through.
 
-    `payload` is the request as sent so far, None once it is too long to send again; `pending` are the tasks and timers that
-    must not outlive the exchange.
+    `payload` is the request as sent so far, None once it is too long to send again; `pending` are the tasks and timers
+    that must not outlive the exchange; `unusual` holds the flags of `retries`.
     """
 
-    __slots__ = ("body", "downstream", "payload", "pending", "retries", "trying", "upstream")
+    __slots__ = ("body", "downstream", "payload", "pending", "trying", "unusual", "upstream")
 
     body: bytes
     downstream: Downstream
     payload: bytes | None
     pending: list[Cancellable] | None
-    retries: int
+    unusual: int
     trying: bool
     upstream: Upstream | None
 
@@ -91,7 +85,7 @@ class Forwarding(Exchange):
         self.response_head = self.body = b""
         self._headers = self._response_headers = self._state = self.error = None
         self.backend = self.upstream = self.payload = self.pending = None
-        self.attempts = self.status = self.bytes_in = self.bytes_out = self.retries = 0
+        self.attempts = self.status = self.bytes_in = self.bytes_out = self.unusual = 0
         self.first_byte = self.ended = 0.0
         self.trying = False
         self.flags = ()
@@ -227,8 +221,8 @@ class Forwarding(Exchange):
         if pool.fallback is not None and pool.fallback.candidates:
             self.flag("failover")
             self.choose(pool.fallback.candidates)
-        elif pool.starting and self.route.queue_timeout and not self.retries & WAITED:
-            self.retries |= WAITED
+        elif pool.starting and self.route.queue_timeout and not self.unusual & WAITED:
+            self.unusual |= WAITED
             self.downstream.wait(self.latest)
             pool.waiters.append(self._wake)
             self._later(self.route.queue_timeout, self._gave_up)
@@ -259,23 +253,9 @@ class Forwarding(Exchange):
         self.pending.append(work)
 
     async def _connect(self, backend: Backend) -> None:
-        loop = asyncio.get_running_loop()
-        limit = self.route.connect_timeout
-        error: AttemptError | None = None
-        connection = Upstream(backend)
         try:
-            async with asyncio.timeout(limit or None):
-                await loop.create_connection(lambda: connection, backend.host, backend.port)
-        except TimeoutError:
-            error = ConnectTimeout(f"backend {backend.name}: no connection to {backend.address} within {limit:g}s")
-        except (OSError, ValueError) as problem:
-            why = getattr(problem, "strerror", None) or problem
-            error = ConnectFailed(f"backend {backend.name}: cannot connect to {backend.address}: {why}")
-        except asyncio.CancelledError:
-            connection.abandon()
-            raise
-        if error is not None:
-            connection.abandon()
+            connection = await connect(backend, self.route.connect_timeout)
+        except AttemptError as error:
             self.failed(error)
         else:
             self._send(connection)
@@ -285,7 +265,7 @@ class Forwarding(Exchange):
         self.upstream = connection
         connection.exchange = self
         downstream = self.downstream
-        if downstream.plain and not self.retries:
+        if downstream.plain and not self.unusual:
             downstream.deadline = downstream.deadlines.now + self.route.header_timeout
             connection.transport.write(self.payload)  # type: ignore[arg-type]  # kept until it has been sent
         else:
@@ -293,17 +273,17 @@ class Forwarding(Exchange):
 
     def _send_special(self, connection: Upstream) -> None:
         payload: bytes = self.payload  # type: ignore[assignment]  # kept until it has been sent
-        if self.retries & ADD_HOST:
+        if self.unusual & ADD_HOST:
             payload = _with_host(payload, self)
         connection.transport.write(payload)
         downstream = self.downstream
         downstream.sending(self)
-        if len(payload) > REPLAY_LIMIT or not (downstream.request_complete or self._idempotent()):
+        if len(payload) > REPLAY_LIMIT or not (downstream.request_complete or is_idempotent(self)):
             self.payload = None  # bytes are out: this request is never sent again
 
     def add_host(self) -> None:
         """Let every attempt name its backend in Host."""
-        self.retries |= ADD_HOST
+        self.unusual |= ADD_HOST
 
     def send_body(self, data: bytes) -> None:
         """More of the request's body, framing checked."""
@@ -330,51 +310,16 @@ class Forwarding(Exchange):
         backend.in_flight -= 1
         self.upstream = None
         self.error = error
-        stale = isinstance(error, BackendReset) and error.reused
-        if not stale:
+        if not is_stale(error):
             backend.failures += 1
         if route.on_backend_error is not None:
             route.on_backend_error(self, error)
-        if self._may_retry(error, stale):
+        if may_retry(self, error):
             self.flag("retried")
             pool = route.pool
             self.choose(pool.others(backend) or pool.candidates)
             return
-        self.refuse(error.status, error.flag, _SAID[error.status])
-
-    def _may_retry(self, error: AttemptError, stale: bool) -> bool:
-        route = self.route
-        if self.payload is None or (len(self.payload) > REPLAY_LIMIT and not error.unsent):
-            return False
-        if stale and not self.retries & STALE:
-            self.retries |= STALE
-            return self._idempotent()
-        if self.attempts > route.retry_attempts + (self.retries & STALE):
-            return False
-        if isinstance(error, ConnectFailed):
-            return route.retry_connect
-        if error.unsent:
-            return route.retry_connect and self._within_budget()
-        wanted = (
-            route.retry_reset
-            if isinstance(error, BackendReset)
-            else route.retry_timeout and isinstance(error, HeaderTimeout)
-        )
-        return wanted and self._idempotent() and self._within_budget()
-
-    def _idempotent(self) -> bool:
-        return self.raw_method in _IDEMPOTENT or "idempotency-key" in self.headers
-
-    def _within_budget(self) -> bool:
-        route = self.route
-        if self.retries & BUDGETED:
-            return True
-        active = sum(backend.in_flight for backend in route.pool.backends)
-        if route.retrying >= max(RETRY_MINIMUM, route.retry_budget * active):
-            return False
-        self.retries |= BUDGETED
-        route.retrying += 1
-        return True
+        self.refuse(error.status, error.flag, SAID[error.status])
 
     def begin_response(self, status: int, data: bytes) -> None:
         """The backend's head is here; the client has seen nothing yet."""
@@ -383,7 +328,7 @@ class Forwarding(Exchange):
         self.response_head = data
         self.payload = None
         if _EVENT_STREAM(data, 0, data.find(b"\r\n\r\n")):
-            self.retries |= EVENTS
+            self.unusual |= EVENTS
         route = self.route
         if route.on_response is not None:
             try:
@@ -436,6 +381,9 @@ class Forwarding(Exchange):
         downstream = self.downstream
         if self.first_byte:
             self.cut_short("read_timeout" if not downstream.stalled else "write_timeout")
+        elif downstream.held & PEER:
+            self._drop_upstream()
+            self.refuse(504, "write_timeout", "the backend does not read the request's body")
         elif not downstream.request_complete and self.upstream is not None:
             self._drop_upstream()
             self.refuse(408, "body_timeout", "the request's body did not come in time")
@@ -475,7 +423,7 @@ class Forwarding(Exchange):
             backend: Backend = self.backend  # type: ignore[assignment]  # trying means there is one
             backend.requests += 1
             backend.in_flight -= 1
-        if self.retries or self.pending is not None:
+        if self.unusual or self.pending is not None:
             self._give_back()
         route = self.route
         if route.on_complete is not None:
@@ -487,7 +435,7 @@ class Forwarding(Exchange):
 
     def _give_back(self) -> None:
         """Leave the retry budget, and stop what is pending."""
-        if self.retries & BUDGETED:
+        if self.unusual & BUDGETED:
             self.route.retrying -= 1
         self._cancel()
 
@@ -503,18 +451,8 @@ class Forwarding(Exchange):
             if work is not asyncio.current_task():
                 work.cancel()
         waiters = self.route.pool.waiters
-        if self.retries & WAITED and self._wake in waiters:
+        if self.unusual & WAITED and self._wake in waiters:
             waiters.remove(self._wake)
-
-
-def problem(exchange: Exchange, status: int, word: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """An error of our own for this exchange, as JSON for those who accept it; the word goes into the log's flags."""
-    exchange.flag(word)
-    as_json = "json" in exchange.headers.get("accept", "")
-    return Response.problem(status, word, detail, as_json=as_json, headers=headers)
-
-
-_SAID = {502: "the backend could not be reached or did not answer properly", 504: "the backend did not answer in time"}
 
 
 def _with_host(payload: bytes, exchange: Forwarding) -> bytes:

@@ -16,8 +16,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING
 
-from lb_core.engine.request_heads import Special
+if TYPE_CHECKING:
+    from lb_core.engine.request_heads import Special
 
 Network = IPv4Network | IPv6Network
 
@@ -26,7 +28,7 @@ _KEPT_WHEN_TRUSTED = (b"x-forwarded-proto:", b"x-forwarded-host:", b"x-forwarded
 
 
 class Origin:
-    """The client's end of one connection; `fields`, our forwarding fields for an ordinary request, holds while `host` does."""
+    """The client's end of a connection; `fields` are our forwarding fields for ordinary requests to `host`."""
 
     __slots__ = ("_port", "_scheme", "fields", "host", "networks", "peer", "trusted")
 

@@ -48,10 +48,7 @@ def _compose_special(exchange: Forwarding) -> bytes:
             block = b"X-Forwarded-Prefix: %b\r\n%b" % (route.strip_prefix, block)
         cuts = [*cuts, b"x-forwarded-prefix:"]
     headers = exchange._headers
-    if headers is not None and headers.changed:
-        fields = headers.encode()
-    else:
-        fields = head[head.index(b"\n") + 1 :]
+    fields = headers.encode() if headers is not None and headers.changed else head[head.index(b"\n") + 1 :]
     head = b"%b %b HTTP/1.1\r\n%b" % (method, target, fields)
     if cuts:
         head = cut(head, cuts)

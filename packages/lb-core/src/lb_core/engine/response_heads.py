@@ -102,7 +102,7 @@ def read_response(data: bytes, blank: int) -> ResponseHead | None:
 
 
 def _split(field: bytes) -> tuple[bytes, bytes]:
-    """Name with colon, and value, of a line that a field expression found; a folded line has no colon at its name's end."""
+    """Name with colon, and value, of a line that `_FIELDS` found; a folded line has no colon at its name's end."""
     if field[1:2] in (b" ", b"\t", b"\r"):
         return field[1:2], field[2:]
     colon = field.index(b":") + 1

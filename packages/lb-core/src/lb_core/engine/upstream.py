@@ -1,17 +1,17 @@
 """The backend's side of a connection: reads a response, checks its framing, passes it on.
 
-    HEAD     waiting for a response head; without an exchange the connection is idle, and a byte that arrives, or the end,
-             closes it
+    HEAD     waiting for a response head; without an exchange the connection is idle, and a byte that arrives, or the
+             end, closes it
     LENGTH   counting down Content-Length
     CHUNKED  walking from chunk to chunk
     CLOSE    the body ends with the connection (RFC 9112 section 6.3, item 8)
     TUNNEL   bytes both ways, after a 101
 
-The commonest response of all (HTTP/1.1, a Content-Length, whole in one read, nothing to change) is passed on in one write,
-as received, once llhttp has accepted it. Everything else takes the general path; both give the same answers.
+The commonest response of all (HTTP/1.1, a Content-Length, whole in one read, nothing to change) is passed on in one
+write, as received, once llhttp has accepted it. Everything else takes the general path; both give the same answers.
 
-A connection is kept for the next exchange only when this one left nothing behind: the response ended exactly where its framing
-said, the request had been sent to its end, and both sides meant to go on.
+A connection is kept for the next exchange only when this one left nothing behind: the response ended exactly where its
+framing said, the request had been sent to its end, and both sides meant to go on.
 """
 
 from __future__ import annotations
