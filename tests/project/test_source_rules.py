@@ -18,7 +18,7 @@ ENGINE = "packages/lb-core/src/lb_core/engine"
 LONG = {
     f"{ENGINE}/downstream.py": "one client connection: what it may send next, and how it ends, is one state machine",
     f"{ENGINE}/forwarding.py": "the life of one exchange, every phase in order",
-    f"{ENGINE}/heads.py": "one place decides about framing, for requests and responses alike",
+    f"{ENGINE}/upstream.py": "one backend connection: what its response may be next is one state machine",
     "packages/lb-core/src/lb_core/balancer.py": "the composition root, and the face of it that embedders call",
 }
 """Files past 350 lines, each with the one concept that fills it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,7 +56,7 @@ def test_settings_are_one_attribute_away() -> None:
         False,
     )
     assert (route.strip_prefix, route.send_backend_host, route.max_body) == (b"/v2", True, 7)
-    assert (route.connect_timeout, route.header_timeout, route.request_timeout) == (3.0, 60.0, 0.0)
+    assert (route.connect_timeout, route.header_timeout, route.request_timeout) == (3.0, 60.0, inf)
 
 
 def test_plugins_are_named_in_the_order_of_calls() -> None:

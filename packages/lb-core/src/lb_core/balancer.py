@@ -24,6 +24,7 @@ from lb_core.config import (
     RouteConfig,
     build,
     build_strategy,
+    demand_routes,
     load_config,
     plugins_section,
     read,
@@ -40,6 +41,7 @@ from lb_core.plugins import Plugins
 from lb_core.pool import Pool
 from lb_core.route import Route
 from lb_core.table import Table
+from lb_core.units import counted
 
 UNMATCHED = "_unmatched"
 """The route that accounts for requests no route takes."""
@@ -89,6 +91,7 @@ class LoadBalancer:
     ) -> LoadBalancer:
         """A balancer from a YAML, TOML or Python file, which `reload` reads again; raises ConfigError."""
         document = read(path, environ, overrides)
+        demand_routes(document)
         if plugins is None:
             wanted = plugins_section(document)
             plugins = Plugins.discover(require=wanted.require, disable=wanted.disable)
@@ -185,7 +188,8 @@ class LoadBalancer:
             details = {"problems": [str(p) for p in error.problems]} if isinstance(error, ConfigError) else {}
             self.notify(Event("config_refused", f"{error}\nthe previous configuration goes on", details=details))
             return False
-        self.notify(Event("config_loaded", f"{len(self.routes)} routes, {len(self.engine.backends)} backends"))
+        what = f"{counted(len(self.routes), 'route')}, {counted(len(self.engine.backends), 'backend')}"
+        self.notify(Event("config_loaded", what))
         return True
 
     def notify(self, event: Event) -> None:

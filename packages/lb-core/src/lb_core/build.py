@@ -142,7 +142,7 @@ class _Build:
             host = normalise_pattern(text)
         except ValueError as error:
             self.problems.add(path, str(error))
-            host = text
+            host = text or "-"
         self.keys.check_route(path, own, ROUTE_KEYS)
         rules = self._rules(path, own.get("match"))
         scope = Scope(path, self._expanded(own, "match"), defaults)
@@ -217,6 +217,11 @@ class _Build:
     def _unique(self, path: KeyPath, name: str, host: str, match: MatchConfig) -> None:
         first = self.seen.setdefault(match.key(host), path)
         if first != path:
+            if not match.label() and "match" in path:
+                self.problems.add(
+                    path, "this rule has no condition, as its route has none", "add path_prefix, methods, …"
+                )
+                return
             label = f"{host} {match.label()}".strip()
             self.problems.add(path, f'duplicate route "{label}", {self._first(first)}', "keep one of the two")
             return

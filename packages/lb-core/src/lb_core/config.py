@@ -48,6 +48,7 @@ __all__ = [
     "build",
     "build_strategy",
     "config_from_tree",
+    "demand_routes",
     "json_schema",
     "load_config",
     "parse",
@@ -70,11 +71,15 @@ def load_config(
     port of the first listener. Raises ConfigError.
     """
     document = read(path, environ, overrides)
-    if not document.tree.get("routes"):
-        document.problems.append(
-            Problem("there are no routes", "", document.source, 0, "add routes: {example.com: [host:port]}")
-        )
+    demand_routes(document)
     return build(document, plugins or _discover(document))
+
+
+def demand_routes(document: Document) -> None:
+    """Note a problem where a file has no routes: it would answer everything with `no_route_status`."""
+    if not document.tree.get("routes"):
+        hint = 'add routes: {"*": [host:port]}'
+        document.problems.append(Problem("there are no routes", "", document.source, 0, hint))
 
 
 def config_from_tree(tree: Mapping[str, Any], plugins: Installed | None = None, source: str = "") -> Config:

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from lb_core.errors import LbError
 from lb_core.exchange import Exchange
 from lb_core.headers import check_field
+from lb_core.hosts import normalise_pattern
 
 if TYPE_CHECKING:
     from lb_core.route import Route
@@ -80,7 +81,9 @@ def explain(
         raise LbError(f"{url!r} holds characters that cannot stand in a request: percent-encode them")
     if not _METHOD(method):
         raise LbError(f"{method!r} is no request method: write one like GET")
-    fields = _fields(parts.netloc.rpartition("@")[2], headers or {})
+    if method in ("CONNECT", "TRACE"):
+        raise LbError(f"{method} is answered with 405 whatever the route: ask about another method")
+    fields = _fields(_ascii_host(parts.netloc.rpartition("@")[2]), headers or {})
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     head = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
     entry = table.learn(fields["Host"].encode("latin-1"))
@@ -110,6 +113,17 @@ def _split(url: str) -> tuple[SplitResult, int]:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise LbError(f"{url!r} is no URL to ask about: write one like http://example.com/path")
     return parts, port or (443 if parts.scheme == "https" else 80)
+
+
+def _ascii_host(authority: str) -> str:
+    """The authority as a browser sends it: international names in their ASCII form."""
+    if authority.isascii():
+        return authority
+    name, colon, port = authority.partition(":")
+    try:
+        return f"{normalise_pattern(name)}{colon}{port}"
+    except ValueError as error:
+        raise LbError(str(error)) from None
 
 
 def _fields(host: str, headers: Mapping[str, str]) -> dict[str, str]:

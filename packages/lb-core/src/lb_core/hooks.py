@@ -57,9 +57,10 @@ class TrafficHooks:
         Called once an attempt. `candidates` is never empty, and stays the same tuple object until the pool changes:
         a table built from it holds while `candidates is` the tuple it was built from.
 
-        Result: one of `candidates`; None asks the next plugin.
+        Result: one of `candidates` (a plugin that knows better may name another backend of the route's pool); None asks
+            the next plugin.
         Order: features (sticky sessions) before the strategy.
-        Failure: an exception, or a backend that is no candidate, answers 500.
+        Failure: an exception, or an answer that is no Backend, answers the client with 500.
 
         Example:
             @hookimpl

@@ -26,14 +26,15 @@ class Keys:
         keys = tuple(keys)
         unknown = [key for key in value if key not in keys] if isinstance(value, dict) else []
         for key in unknown:
-            self._note(kind, (*path, key), key, keys)
+            self._note(kind, (*path, key), keys, value[key])
         return not unknown
 
     def check_route(self, path: KeyPath, value: dict[str, object], keys: Iterable[str]) -> bool:
         """Look through a mapping that may also hold features."""
         return self.check("features", path, value, (*keys, *self._plugins.features))
 
-    def _note(self, kind: known.Kind, path: KeyPath, key: str, keys: tuple[str, ...]) -> None:
+    def _note(self, kind: known.Kind, path: KeyPath, keys: tuple[str, ...], value: object) -> None:
+        key = str(path[-1])
         if package := known.package_of(kind, key):
             self._problems.add(path, f'"{key}" is in {package}', lacking(package, self._plugins))
         elif kind != "features":
@@ -41,4 +42,11 @@ class Keys:
         else:
             near = known.nearest(key, (*keys, *known.names_of("features")))
             hint = f"did you mean {near}?" if near else "`lb plugins` lists the features that are installed"
+            if (
+                not near
+                and isinstance(value, dict)
+                and len(path) == 3
+                and self._problems.document.source.endswith(".toml")
+            ):
+                hint = f'a host is quoted in TOML, because of its dots: [{path[0]}."{path[1]}.{key}"]'
             self._problems.add(path, f'unknown key "{key}"', hint)

@@ -189,10 +189,12 @@ class Plugins:
     def hook_order(self) -> dict[str, tuple[str, ...]]:
         """For each hook, the plugins that implement it for every route, in the order of calls."""
         names = (name for name in vars(self.manager.hook) if name[0] != "_")
-        return {
-            name: tuple(each.plugin_name for each in reversed(getattr(self.manager.hook, name).get_hookimpls()))
-            for name in names
-        }
+        return {name: self._callers(name) for name in names}
+
+    def _callers(self, hook: str) -> tuple[str, ...]:
+        if hook in TRAFFIC or hook == "on_event":
+            return tuple(each.plugin_name for each in reversed(getattr(self.manager.hook, hook).get_hookimpls()))
+        return tuple(name for name, _ in self._implementations(hook))
 
     def _load(self, point: EntryPoint) -> None:
         distribution, version = _distribution(point)

@@ -153,8 +153,9 @@ class Pool:
             self._changed(backend, "backend_restored", reason)
 
     def _changed(self, backend: Backend, kind: str, reason: str) -> None:
-        backend.reason = reason
-        backend.since = self.clock()
+        if kind == "backend_active" or backend.state in ("up", kind.removeprefix("backend_")):
+            backend.reason = reason  # a backend that is down keeps saying why when its ejection ends
+            backend.since = self.clock()
         self.rebuild()
         if backend in self.backends:  # a timer may outlive the backend's place in the pool
             self.notify(Event(kind, reason or backend.state, route=self.name, backend=backend.name))

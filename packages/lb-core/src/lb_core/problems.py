@@ -23,6 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 _TYPES = {
     "int_type": "is not a whole number",
     "int_parsing": "is not a whole number",
+    "int_parsing_size": "is too large",
     "int_from_float": "is not a whole number",
     "float_type": "is not a number",
     "float_parsing": "is not a number",

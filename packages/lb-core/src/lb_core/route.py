@@ -28,7 +28,6 @@ class Route:
 
     __slots__ = (
         "_owners",
-        "active",
         "before_is_async",
         "before_request",
         "config",
@@ -66,7 +65,6 @@ class Route:
         self.config = config
         self.pool = pool
         self.requests = 0
-        self.active = 0
         self.retrying = 0
         self.plugin_errors = 0
         timeouts, retry = config.timeouts, config.retry

@@ -18,7 +18,7 @@ class Timeouts(Section):
         default=60.0, description="for a response head, from the request's last byte; 504 beyond, 0s for no limit"
     )
     idle: Duration = Field(default=60.0, description="gap between two reads of a response's body; 0s for no limit")
-    queue: Duration = Field(default=5.0, description="for a backend below its max_connections; 503 beyond")
+    queue: Duration = Field(default=5.0, description="for a backend to pass its first check; 503 beyond")
     request: Duration = Field(default=0.0, description="for a whole exchange; 0s for no limit")
     tunnel_idle: Duration = Field(default=3600.0, description="silence in a tunnel (WebSocket); 0s for no limit")
 

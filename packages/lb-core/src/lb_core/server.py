@@ -19,6 +19,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from lb_core.engine.downstream import Downstream
 from lb_core.errors import StartError
 from lb_core.events import Event
 from lb_core.listening import BACKLOG, listen, url
+from lb_core.units import counted
 from lb_core.watch import FileWatch
 
 if TYPE_CHECKING:
@@ -236,10 +238,11 @@ class Server:
                 self.balancer.notify(Event("listener_failed", str(error)))
 
     async def _drain_one(self, opened: OpenListener) -> None:
+        begin = time.monotonic()
         cut = await opened.drain(self._grace)
         if cut:
             name = opened.settings.listener.name
-            log.warning("listener %s: %d connections were cut after %g s", name, cut, self._grace)
+            log.warning("listener %s: cut %s after %.1f s", name, counted(cut, "connection"), time.monotonic() - begin)
 
     async def _drain_all(self) -> None:
         self._draining = True

@@ -64,6 +64,11 @@ def show(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]}…{text[-10:]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 route`, `2 routes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def parse_duration(value: object) -> float:
     """Seconds of `500ms`, `10s`, `5m`, `1h`, `1m30s` or a timedelta."""
     if isinstance(value, timedelta):

@@ -32,6 +32,7 @@ def lb(debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run a command line and exit with its status."""
+    _occupy_standard_streams()
     sys.exit(status_of(args))
 
 
@@ -55,12 +56,12 @@ def status_of(args: list[str] | None = None) -> int:
         return CONFIG
     except LbError as error:
         _reraise_when_debugging()
-        click.echo(f"lb: {error}", err=True)
+        click.echo("\n".join(f"lb: {line}" for line in str(error).splitlines()), err=True)
         return FAILED
     except Exception as error:
         _reraise_when_debugging()
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        click.echo(f"lb: internal error: {what} (run with --debug for the traceback)", err=True)
+        click.echo(f"lb: internal error: {what} (`lb --debug …` shows the traceback)", err=True)
         return FAILED
     return result if isinstance(result, int) else DONE
 
@@ -71,6 +72,15 @@ def report_problems(error: ConfigError) -> None:
         click.echo(f"lb: {problem}", err=True)
     if len(error.problems) > 1:
         click.echo(f"lb: {len(error.problems)} problems: the configuration cannot be used", err=True)
+
+
+def _occupy_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed: the next socket would take its number, and receive the log."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
 
 
 def _reraise_when_debugging() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lb_core.cli.app import CONFIG, DONE, lb, report_problems
-from lb_core.cli.source import file_or_usual, open_balancer
+from lb_core.cli.source import config_option, file_or_usual, open_balancer, quiet_about_plugins
 from lb_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,15 +19,19 @@ TEMPLATE = Path(__file__).with_name("lb.yaml")
 
 
 @lb.command()
-@click.argument("file", required=False, type=click.Path(dir_okay=False))
+@click.argument("file", required=False, type=click.Path(readable=False))
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def check(file: str | None, as_json: bool) -> int:
+def check(file: str | None, path: str | None, as_json: bool) -> int:
     """Check a configuration file without serving it.
 
     Shows everything that is wrong with it at once, and ends with status 3 then. Default: lb.yaml, lb.yml, lb.toml or
     balancer.py of this directory.
     """
-    path = file_or_usual(file)
+    if file and path:
+        raise click.UsageError("give the file once, with -c or without")
+    path = file_or_usual(file or path)
+    quiet_about_plugins()
     try:
         balancer = open_balancer(path)
     except ConfigError as error:

@@ -9,11 +9,12 @@ import click
 
 from lb_core.cli.app import DONE, FAILED, lb
 from lb_core.cli.columns import columns
-from lb_core.cli.source import config_option, installed, open_balancer
+from lb_core.cli.source import config_option, installed, open_balancer, quiet_about_plugins
 from lb_core.errors import LbError
 from lb_core.headers import check_field
 
 if TYPE_CHECKING:
+    from lb_core.balancer import LoadBalancer
     from lb_core.config import RouteConfig
     from lb_core.explain import Explanation
     from lb_core.plugins import Plugins
@@ -54,12 +55,14 @@ def plugins(path: str | None, hooks: bool, as_json: bool) -> int:
 
     One that cannot be used is named with the reason, and the status is 1.
     """
+    quiet_about_plugins()
     found = installed(path)
     if as_json:
         click.echo(json.dumps(found.hook_order() if hooks else found.provides(), indent=2))
     elif hooks:
         rows = [[hook, ", ".join(names)] for hook, names in sorted(found.hook_order().items()) if names]
         click.echo("\n".join(columns(["HOOK", "PLUGINS"], rows, indent="")))
+        click.echo("What strategies and features do is called on their routes only: `lb explain` prints that order.")
     else:
         click.echo("\n".join(_plugin_lines(found)))
     return FAILED if found.broken else DONE
@@ -88,19 +91,29 @@ def _address(_ctx: click.Context, _option: click.Parameter, text: str) -> str:
 def explain(method: str, url: str, path: str | None, client: str, headers: tuple[str, ...], as_json: bool) -> int:
     """Say where a request would go, and why.
 
-    Nothing is sent.
+    Nothing is sent and nothing is checked: backends with a health check are taken for good ones.
 
     \b
     lb explain GET https://example.com/v2/users --client 192.0.2.7
     """
     fields = dict(_header(header) for header in headers)
     balancer = open_balancer(path)
+    _assume_health(balancer)
     try:
         explanation = balancer.explain(method.upper(), url, client=client, headers=fields)
     except LbError as error:
         raise click.UsageError(str(error)) from error
     click.echo(json.dumps(explanation.as_data(), indent=2) if as_json else "\n".join(_explained(explanation)))
     return DONE
+
+
+def _assume_health(balancer: LoadBalancer) -> None:
+    """Take backends that wait for a first check for good ones: nothing is checked here, and the choice is asked for."""
+    for pool in balancer.pools.values():
+        pool.notify = lambda event: None  # nothing has happened
+        for backend in pool.backends:
+            if backend.health == "starting":
+                pool.set_health(backend, "up", "assumed, nothing is checked here")
 
 
 def _explained(found: Explanation) -> list[str]:

@@ -26,7 +26,7 @@ async def overview(server: Server) -> str:
     for route in balancer.routes.values():
         first = [route.name, route.config.strategy.name]
         for backend in route.pool.backends:
-            state = f"{backend.state}, {states[backend]}" if states[backend] else backend.state
+            state = f"{backend.state}, but {states[backend]}" if states[backend] else backend.state
             name, address = backend.name, backend.address
             rows.append([*first, address if name == address else f"{name} ({address})", state])
             first = ["", ""]

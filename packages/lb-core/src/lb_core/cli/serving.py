@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,8 @@ from lb_core.cli.source import balancer_for, config_option, first_listener, open
 
 if TYPE_CHECKING:
     from lb_core.server import Server
+
+CONFIG_SUFFIXES = (".yaml", ".yml", ".toml", ".json", ".py")
 
 
 def _duration(_ctx: click.Context, _option: click.Parameter, text: str) -> float:
@@ -55,6 +58,9 @@ def run(
     lb run 127.0.0.1:9001 127.0.0.1:9002 --listen 127.0.0.1:8080
     lb run -c lb.yaml
     """
+    for each in backends:
+        if each.endswith(CONFIG_SUFFIXES) or os.path.isfile(each):
+            raise click.UsageError(f"{each} is no backend; to serve a file: lb run -c {each}")
     if backends and path:
         raise click.UsageError("give backends or -c FILE, not both: backends belong into the file then")
     file = None if backends else path or usual_file()

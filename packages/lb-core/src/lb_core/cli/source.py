@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,7 +25,7 @@ def config_option(command: Command) -> Command:
         "-c",
         "--config",
         "path",
-        type=click.Path(dir_okay=False),
+        type=click.Path(readable=False),
         help=f"Configuration file. Default: {USUAL[0]} here, if any.",
     )(command)
 
@@ -58,6 +59,11 @@ def first_listener(path: str) -> str:
 
     written = read(path).tree.get("listeners")
     return str(next(iter(written), "web")) if isinstance(written, dict) else "web"
+
+
+def quiet_about_plugins() -> None:
+    """Say nothing about plugins that are left out: for commands that list them."""
+    logging.getLogger("lb.plugins").addHandler(logging.NullHandler())
 
 
 def installed(path: str | None) -> Plugins:
