@@ -19,7 +19,7 @@ import pytest
 from tests.integration.lb_process import free_port, get, wait_until
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "getting-started.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"<!-- runs(?P<how>[^>]*) -->\n```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+|(?<=--port )\d+")
 

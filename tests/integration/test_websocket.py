@@ -122,6 +122,7 @@ async def test_either_end_ends_the_other(who: str, how: str) -> None:
             reset(writer)
         if who == "backend":
             assert await client.end(within=0.5) in (b"", b"greeting")
+            client.writer.close()
         await until(lambda: backend.connections[0].ended.is_set(), within=0.5)
         await until(lambda: balancer.completed, within=0.5)
         assert not balancer.in_flight()

@@ -32,6 +32,11 @@ class Block:
     language: str
     text: str
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be run as it stands: it imports something of lb, where a fragment begins in the middle."""
+        return "import" in self.text and "lb_" in self.text
+
     def __str__(self) -> str:
         return f"{name(self.page)}:{self.line}"
 
@@ -75,8 +80,6 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.is_relative_to(ROOT / "docs")], ids=name)
 def test_a_page_of_docs_is_reached_from_another(page: Path) -> None:
-    if page.name == "index.md":
-        pytest.skip("the first page")
     linking = [other for other in PAGES if other != page and page in _targets(other)]
     assert linking, f"no page links to {name(page)}"
 
@@ -89,6 +92,17 @@ def test_a_block_names_its_language(block: Block) -> None:
 @pytest.mark.parametrize("block", _in("python"), ids=str)
 def test_python_compiles(block: Block) -> None:
     compile(block.text, str(block), "exec", dont_inherit=True)
+
+
+@pytest.mark.parametrize("block", [each for each in _in("python") if each.is_whole], ids=str)
+def test_python_runs(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that imports what it uses is a program; its `test_` functions are called."""
+    for folder in sorted((ROOT / "examples").iterdir()):
+        monkeypatch.syspath_prepend(str(folder))
+    names: dict[str, Any] = {"__name__": "block"}
+    exec(compile(block.text, str(block), "exec", dont_inherit=True), names)
+    for each in [function for name, function in names.items() if name.startswith("test_")]:
+        each()
 
 
 @pytest.mark.parametrize("block", _in("yaml", "toml", "json"), ids=str)

@@ -190,7 +190,7 @@ def test_lines_wait_until_there_are_enough(path: Path) -> None:
     size = len(log._line(exchange()))
     for _ in range(FLUSH_AT // size):
         log.on_complete(exchange())
-    assert path.read_bytes() == b""
+    assert not path.exists()
     log.on_complete(exchange())
     assert len(path.read_bytes()) >= FLUSH_AT
     log.on_complete(exchange())
@@ -210,7 +210,9 @@ def test_a_file_is_appended_to_and_private(path: Path) -> None:
 
 def test_reopen_after_rotation(path: Path) -> None:
     log = AccessLog("json", str(path))
+    assert not path.exists()  # `lb check` makes an AccessLog too, and leaves nothing behind
     log.on_complete(exchange(target=b"/one"))
+    log.flush()
     moved = path.rename(path.with_name("access.log.1"))
     log.on_complete(exchange(target=b"/two"))
     log.reopen()
@@ -223,6 +225,7 @@ def test_reopen_after_rotation(path: Path) -> None:
 def test_reopen_where_the_directory_is_gone_keeps_the_old_file(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = path.parent / "logs"
     folder.mkdir()
+    (folder / "access.log").touch()
     log = AccessLog("json", str(folder / "access.log"))
     moved = folder.rename(path.parent / "old")
     log.reopen()
@@ -235,6 +238,12 @@ def test_reopen_where_the_directory_is_gone_keeps_the_old_file(path: Path, caplo
 def test_a_file_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"access_log.file: cannot open '.*/no/access.log': No such file or directory"):
         AccessLog("json", str(tmp_path / "no" / "access.log"))
+
+
+def test_a_directory_that_cannot_be_written_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(StartError, match=r"cannot open '.*/access.log': Permission denied"):
+        AccessLog("json", str(tmp_path / "access.log"))
 
 
 def test_an_unknown_format_is_refused() -> None:

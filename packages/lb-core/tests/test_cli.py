@@ -185,6 +185,54 @@ def test_a_file_that_cannot_be_read_is_status_3_and_named(
     assert "Traceback" not in told.err
 
 
+def test_check_takes_the_file_with_or_without_c(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "a.yaml").write_text(GOOD)
+    assert Told(capsys, "check", "-c", "a.yaml").out == Told(capsys, "check", "a.yaml").out != ""
+    assert Told(capsys, "check", "a.yaml", "-c", "a.yaml").status == 2
+
+
+def test_check_leaves_nothing_behind(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "lb.yaml").write_text(f"access_log: {{file: access.log}}\n{GOOD}")
+    assert Told(capsys, "check").status == 0
+    assert [path.name for path in here.iterdir()] == ["lb.yaml"]
+
+
+def test_a_file_without_routes_is_refused(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "lb.yaml").write_text("access_log: off\n")
+    told = Told(capsys, "check")
+    assert told.status == 3
+    assert "there are no routes" in told.err
+
+
+def test_a_directory_is_no_file(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "conf").mkdir()
+    (here / "conf" / "lb.yaml").write_text(GOOD)
+    for args in (("check", "conf"), ("run", "-c", "conf")):
+        told = Told(capsys, *args)
+        assert told.status == 3
+        assert told.err == "lb: conf: this is a directory, not a configuration file (it holds lb.yaml)\n"
+
+
+def test_a_file_named_as_a_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Told(capsys, "run", "lb.yaml")
+    assert told.status == 2
+    assert "lb.yaml is no backend; to serve a file: lb run -c lb.yaml" in told.err
+
+
+def test_a_host_without_quotes_in_toml(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "lb.toml").write_text('[routes.example.com]\nbackends = ["127.0.0.1:9001"]\n')
+    told = Told(capsys, "check")
+    assert told.status == 3
+    assert 'a host is quoted in TOML, because of its dots: [routes."example.com"]' in told.err
+
+
+def test_every_line_of_a_plugin_error_names_lb(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "lb.yaml").write_text(f"plugins: {{require: [nope, neither]}}\n{GOOD}")
+    told = Told(capsys, "check")
+    assert told.status == 1
+    assert [line[:21] for line in told.err.splitlines()] == ["lb: required plugin '"] * 2
+
+
 def test_every_usual_name_is_found(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     python = (
         "from lb_core import LoadBalancer\n"
@@ -238,9 +286,22 @@ def test_explain_names_route_reason_and_choice(capsys: pytest.CaptureFixture[str
     assert "path prefix /v2" in told.out
     plain = Told(capsys, "explain", "GET", "http://example.com/v2/users", "--json").data
     assert plain["route"] == "example.com"
-    assert {backend["state"] for backend in plain["backends"]} == {"starting"}
+    assert {(each["state"], each["reason"]) for each in plain["backends"]} == {
+        ("up", "assumed, nothing is checked here")
+    }
+    assert plain["choice"] in ("web1", "web2")
     rest = Told(capsys, "explain", "GET", "http://other.test/")
     assert "choice    127.0.0.1:9004: sent to 127.0.0.1:9004" in rest.out
+
+
+def test_explain_tells_nobody_that_backends_are_up(
+    capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "lb.yaml").write_text(GOOD)
+    heard: list[object] = []
+    monkeypatch.setattr("lb_core.plugins.Plugins.notify", lambda _, event: heard.append(event))
+    assert "up: assumed" in Told(capsys, "explain", "GET", "http://example.com/").out
+    assert not heard
 
 
 def test_explain_says_when_nothing_matches(capsys: pytest.CaptureFixture[str], here: Path) -> None:
@@ -280,7 +341,7 @@ def test_an_internal_error_is_one_line_unless_debugging(
     monkeypatch.setattr("lb_core.cli.files.open_balancer", broken)
     told = Told(capsys, "check", "lb.yaml")
     assert told.status == 1
-    assert told.err == "lb: internal error: ZeroDivisionError: the sky fell (run with --debug for the traceback)\n"
+    assert told.err == "lb: internal error: ZeroDivisionError: the sky fell (`lb --debug …` shows the traceback)\n"
     with pytest.raises(ZeroDivisionError):
         status_of(["--debug", "check", "lb.yaml"])
 
@@ -289,6 +350,18 @@ def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["check", "missing.yaml"])
     assert caught.value.code == 3
+
+
+def test_closed_standard_streams_are_not_taken_by_sockets(here: Path) -> None:
+    """Without a standard output the first socket would be number 1, and get the access log."""
+    (here / "lb.yaml").write_text(GOOD)
+    (here / "show.py").write_text(
+        "import os, sys\nfrom lb_core.cli import app\n"
+        "app.status_of = lambda args: [os.readlink(f'/proc/self/fd/{n}') for n in range(3)] != ['/dev/null'] * 3\n"
+        "app.main([])\n"
+    )
+    done = subprocess.run(f"exec {sys.executable} show.py <&- >&- 2>&-", shell=True, cwd=here, check=False)
+    assert done.returncode == 0
 
 
 def test_a_reader_that_leaves_is_no_traceback() -> None:

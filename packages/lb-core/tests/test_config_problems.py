@@ -241,7 +241,7 @@ def test_hosts_and_backends(host: str, message: str, plugins: Plugins) -> None:
         ),
         ("match: [{methods: GET}, {methods: [get]}]", 'duplicate route "example.com GET", first given in line 4'),
         ("match: [{path_prefix: /a}, {path_prefix: /a/}]", 'duplicate route "example.com /a"'),
-        ("match: [{path_prefix: /}]", 'duplicate route "example.com", first given in line 2 as routes.example.com'),
+        ("match: [{path_prefix: /}]", "this rule has no condition: it takes the same requests as routes.example.com"),
         ("match: [{path: /a, name: x}, {path: /b, name: x}]", 'the name "x" is taken, first given in line 4'),
     ],
 )
@@ -321,7 +321,7 @@ a: ${NOPE}
 def test_a_file_without_routes(tmp_path: Path, plugins: Plugins) -> None:
     path = tmp_path / "lb.yaml"
     path.write_text("access_log: off\n")
-    with pytest.raises(ConfigError, match=r"there are no routes \(add routes: {example.com: \[host:port\]}\)"):
+    with pytest.raises(ConfigError, match=r"there are no routes \(add routes: {\"\*\": \[host:port\]}\)"):
         load_config(path, plugins, {})
 
 

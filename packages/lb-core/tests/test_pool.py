@@ -213,6 +213,20 @@ def test_every_change_is_told_once() -> None:
     assert one.state == "up"
 
 
+def test_the_reason_is_that_of_the_state_that_is_shown() -> None:
+    pool = Pool("p", backends(1))
+    (one,) = pool.backends
+    pool.eject(one, "5 failures")
+    pool.set_health(one, "down", "refused")
+    pool.restore(one, "tried again")
+    assert (one.state, one.reason) == ("down", "refused")
+    pool.set_mode(one, "maintenance", "new disk")
+    pool.set_health(one, "up", "passed")
+    assert (one.state, one.reason) == ("maintenance", "new disk")
+    pool.set_mode(one, "active", "disk is in")
+    assert (one.state, one.reason) == ("up", "disk is in")
+
+
 def test_a_backend_that_left_changes_in_silence() -> None:
     events: list[Event] = []
     one, two = backends(2)

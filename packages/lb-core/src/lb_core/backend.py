@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lb_core.names import Name
+
+SendProxy = Literal["off", "v1", "v2"]
 Mode = Literal["active", "draining", "maintenance"]
 Health = Literal["starting", "up", "down"]
 State = Literal["up", "starting", "draining", "maintenance", "ejected", "down"]
@@ -25,16 +28,19 @@ NO_LIMIT = 1 << 60
 
 
 class Backend:
-    """An address that serves requests.
+    """An address that serves requests: `host` and `port`, or the `path` of a unix socket; `address` says it in one text.
 
-    `id` is `route/name` and outlives reloads. `weight` is 0-1000 (0 takes no new requests). `max_connections` is the
+    `id` is `route/name` and outlives reloads. `authority` is what its Host field says, where the route asks for that.
+    `send_proxy` is the version of the PROXY header it is sent (`v1`, `v2`), or `off`. `weight` is 0-1000 (0 takes no new requests). `max_connections` is the
     number of requests it may have in flight (`NO_LIMIT` for none). `in_flight`, `requests` and `failures` count whole
     exchanges and failed attempts. `labels` are free-form strings and numbers for strategies. `idle` belongs to the
-    engine: open connections without a request, freshest last.
+    engine: open connections without a request, freshest last. `lookup` holds the addresses of a host that is a name,
+    None where it is an address.
     """
 
     __slots__ = (
         "address",
+        "authority",
         "backup",
         "ejected",
         "failures",
@@ -44,12 +50,15 @@ class Backend:
         "idle",
         "in_flight",
         "labels",
+        "lookup",
         "max_connections",
         "mode",
         "name",
+        "path",
         "port",
         "reason",
         "requests",
+        "send_proxy",
         "since",
         "weight",
         "zone",
@@ -61,6 +70,7 @@ class Backend:
         host: str,
         port: int,
         *,
+        path: str = "",
         id: str = "",
         weight: int = 1,
         max_connections: int = 0,
@@ -72,7 +82,10 @@ class Backend:
         self.name = name
         self.host = host
         self.port = port
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.path = path
+        self.address = f"unix:{path}" if path else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.authority = "localhost" if path else self.address
+        self.send_proxy: SendProxy = "off"
         self.weight = weight
         self.max_connections = max_connections or NO_LIMIT
         self.backup = backup
@@ -87,6 +100,7 @@ class Backend:
         self.requests = 0
         self.failures = 0
         self.idle: dict[object, None] = {}
+        self.lookup: Name | None = None
 
     @property
     def usable(self) -> bool:

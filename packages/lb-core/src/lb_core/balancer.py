@@ -30,6 +30,8 @@ from lb_core.config import (
     read,
 )
 from lb_core.defaults.access_log import AccessLog
+from lb_core.engine import connections
+from lb_core.engine.announcing import announce
 from lb_core.engine.answers import problem
 from lb_core.engine.asgi import AsgiBridge
 from lb_core.engine.engine import Engine
@@ -37,8 +39,10 @@ from lb_core.errors import ConfigError, LbError, PluginError
 from lb_core.events import Event
 from lb_core.explain import Explanation, explain
 from lb_core.health import HealthChecker, HealthResult
+from lb_core.names import Names
 from lb_core.plugins import Plugins
 from lb_core.pool import Pool
+from lb_core.resolving import Resolver, default_resolver
 from lb_core.route import Route
 from lb_core.table import Table
 from lb_core.units import counted
@@ -62,8 +66,11 @@ class LoadBalancer:
     `balancer.run(port=8080)` serves it without anybody's help. Raises ConfigError and PluginError.
     """
 
-    def __init__(self, config: Config | None = None, *, plugins: Plugins | None = None) -> None:
+    def __init__(
+        self, config: Config | None = None, *, plugins: Plugins | None = None, resolver: Resolver | None = None
+    ) -> None:
         self.plugins = plugins or Plugins.discover()
+        self.resolver = resolver or default_resolver()
         self.pools: dict[str, Pool] = {}
         self.routes: dict[str, Route] = {}
         self.tree = dsl.Tree()
@@ -73,6 +80,7 @@ class LoadBalancer:
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._check_configs: dict[str, PoolConfig] = {}
         self._logging: asyncio.Task[None] | None = None
+        self._names: Names | None = None
         self._running = False
         self.config = config or Config()
         self.engine = Engine(Table(()), self._unmatched())
@@ -168,6 +176,8 @@ class LoadBalancer:
         engine.backends = tuple(backend for pool in pools.values() for backend in pool.backends)
         engine.table = table
         engine.forget(gone)
+        if self._names is not None:
+            self._names.watch(engine.backends)
         if self._running:
             self._start_checks()
             if access_log is not old_log:
@@ -208,7 +218,7 @@ class LoadBalancer:
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
-        """Everything that runs beside the requests: the clock, health checks, plugins. Fits `Starlette(lifespan=…)`."""
+        """Everything that runs beside the requests: clock, names, health checks, plugins. Fits `Starlette(lifespan=…)`."""
         del app
         self._settle()
         if self._running:
@@ -218,6 +228,9 @@ class LoadBalancer:
             stack.callback(self.engine.stop)
             stack.push_async_callback(self._stop_log)
             self._start_log()
+            self._names = Names(self.resolver, notify=self.notify, moved=connections.follow)
+            stack.push_async_callback(self._stop_names)
+            self._names.watch(self.engine.backends)
             for name, context in self.plugins.lifespans(self):
                 try:
                     await stack.enter_async_context(context)
@@ -297,9 +310,8 @@ class LoadBalancer:
         before = {backend for pool in self.pools.values() for backend in pool.backends}
         for each in config.pools:
             pool = pools[each.name]
-            known = {(backend.name, backend.host, backend.port): backend for backend in pool.backends}
-            checked = each.health_check is not None
-            pool.replace([_update(known, each.name, wanted, checked) for wanted in each.backends])
+            known = {_identity(backend, backend.send_proxy): backend for backend in pool.backends}
+            pool.replace([_update(known, each, wanted) for wanted in each.backends])
         after = {backend for pool in pools.values() for backend in pool.backends}
         return list(before - after)
 
@@ -345,6 +357,11 @@ class LoadBalancer:
         log = self._access_log
         self._logging = asyncio.get_running_loop().create_task(_keep_writing(log)) if log is not None else None
 
+    async def _stop_names(self) -> None:
+        names, self._names = self._names, None
+        if names is not None:
+            await names.stop()
+
     async def _stop_log(self) -> None:
         if self._logging is not None:
             self._logging.cancel()
@@ -358,11 +375,19 @@ async def _keep_writing(log: AccessLog) -> None:
         await asyncio.Event().wait()
 
 
-def _update(known: Mapping[tuple[str, str, int], Backend], pool: str, wanted: BackendConfig, checked: bool) -> Backend:
+def _identity(backend: Backend | BackendConfig, send_proxy: str) -> tuple[str, str, int, str, str]:
+    """What makes two backends one: open connections, health and counters are kept across a reload."""
+    return backend.name, backend.host, backend.port, backend.path, send_proxy
+
+
+def _update(known: Mapping[tuple[str, str, int, str, str], Backend], pool: PoolConfig, wanted: BackendConfig) -> Backend:
     """The backend of that name and address, with what may change at run time brought up to date."""
-    backend = known.get((wanted.name, wanted.host, wanted.port))
+    backend = known.get(_identity(wanted, pool.send_proxy))
+    checked = pool.health_check is not None
     if backend is None:
-        backend = Backend(wanted.name, wanted.host, wanted.port, id=f"{pool}/{wanted.name}")
+        backend = Backend(wanted.name, wanted.host, wanted.port, path=wanted.path, id=f"{pool.name}/{wanted.name}")
+        if pool.send_proxy != "off":
+            announce(backend, pool.send_proxy)
         backend.health = "starting" if checked else "up"
     elif not checked:
         backend.health = "up"

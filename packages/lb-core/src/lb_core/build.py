@@ -18,7 +18,7 @@ from lb_core.listener_sections import ListenerConfig
 from lb_core.match_section import MatchConfig
 from lb_core.merge import Scope
 from lb_core.pool_building import POOL_KEYS, PoolBuilder, long_route, with_name
-from lb_core.pool_sections import HealthCheckConfig
+from lb_core.pool_sections import HealthCheckConfig, PoolConfig
 from lb_core.problems import Problems
 from lb_core.route_sections import FeatureChoice, RouteConfig, RouteOptions, StrategyChoice
 from lb_core.section import name_fault
@@ -26,7 +26,7 @@ from lb_core.sections import Config, GlobalOptions, PluginsConfig
 from lb_core.settings import Settings
 from lb_core.units import show
 
-INHERITED = ("strategy", "health_check", "timeouts", "retry", "max_body", "host_header")
+INHERITED = ("strategy", "health_check", "timeouts", "retry", "max_body", "host_header", "send_proxy")
 ROUTE_KEYS = (*POOL_KEYS, "use", "strategy", *RouteOptions.model_fields, "match")
 RULE_KEYS = (*(key for key in ROUTE_KEYS if key != "match"), "name", *MatchConfig.model_fields)
 
@@ -55,6 +55,7 @@ class _Build:
         self.routes: list[RouteConfig] = []
         self.seen: dict[object, KeyPath] = {}
         self.names: dict[str, KeyPath] = {}
+        self.announcing: dict[str, tuple[str, KeyPath]] = {}
 
     def config(self) -> Config:
         self._top_level()
@@ -70,7 +71,7 @@ class _Build:
             **{name: getattr(options, name) for name in GlobalOptions.model_fields},
             listeners=listeners,
             routes=tuple(self.routes),
-            pools=tuple(self.pools.pools.values()),
+            pools=tuple(self._announcing(pool) for pool in self.pools.pools.values()),
             files=self.document.files,
         )
 
@@ -95,7 +96,7 @@ class _Build:
         return self.problems.validate(GlobalOptions, own, ())
 
     def _listeners(self) -> tuple[ListenerConfig, ...]:
-        found: dict[tuple[str, int], ListenerConfig] = {}
+        found: dict[tuple[str, int, str], ListenerConfig] = {}
         listeners = []
         for name, value in (self._mapping("listeners") or {"web": ":8080"}).items():
             path = ("listeners", name)
@@ -105,8 +106,8 @@ class _Build:
             listener = self.problems.validate(ListenerConfig, with_name(name, ListenerConfig, value), path)
             if listener is None:
                 continue
-            other = found.setdefault((listener.host, listener.port), listener)
-            if other is not listener and listener.port:
+            other = found.setdefault((listener.host, listener.port, listener.path), listener)
+            if other is not listener and (listener.port or listener.path):
                 message = f'"{listener.address}" is the address of listener {other.name} too'
                 self.problems.add(path, message, "keep one of the two")
             listeners.append(listener)
@@ -201,6 +202,7 @@ class _Build:
         features = self._features(scope)
         options = self._route_options(scope, match)
         if strategy and options and match and pool:
+            self._announce(scope.path, pool, options.send_proxy)
             values = {each: getattr(options, each) for each in RouteOptions.model_fields}
             route = RouteConfig(
                 name=name,
@@ -214,13 +216,23 @@ class _Build:
             )
             self.routes.append(route)
 
+    def _announce(self, path: KeyPath, pool: str, send_proxy: str) -> None:
+        """Note what a route says to its pool: a backend expects a PROXY header from everybody or from nobody."""
+        said, first = self.announcing.setdefault(pool, (send_proxy, path))
+        if said != send_proxy:
+            message = f"send_proxy is {send_proxy} here and {said} for {dotted(first)}, which has the same backends"
+            self.problems.add((*path, "send_proxy"), message, "say the same in both")
+
+    def _announcing(self, pool: PoolConfig) -> PoolConfig:
+        said, _ = self.announcing.get(pool.name, ("off", ()))
+        return pool if said == "off" else pool.model_copy(update={"send_proxy": said})
+
     def _unique(self, path: KeyPath, name: str, host: str, match: MatchConfig) -> None:
         first = self.seen.setdefault(match.key(host), path)
         if first != path:
             if not match.label() and "match" in path:
-                self.problems.add(
-                    path, "this rule has no condition, as its route has none", "add path_prefix, methods, …"
-                )
+                message = f"this rule has no condition: it takes the same requests as {dotted(first)}"
+                self.problems.add(path, message, "add path_prefix, methods, headers, query or clients")
                 return
             label = f"{host} {match.label()}".strip()
             self.problems.add(path, f'duplicate route "{label}", {self._first(first)}', "keep one of the two")

@@ -7,6 +7,8 @@
 A starting backend is asked at once and then every half second; one that is up every `interval`; after a failure, and
 until it is up again, every `interval_down`. Every pause varies by a tenth, so that checks do not fall into step. One
 task a backend: a slow backend delays nobody's check but its own.
+
+A backend with several addresses is asked at one of them, the next where no connection can be made: as requests are.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lb_core.names import addresses_of
 from lb_core.units import format_duration
 
 if TYPE_CHECKING:
@@ -128,6 +131,8 @@ class HealthChecker:
             async with asyncio.timeout(self.check.timeout):
                 status = await probe.ask(backend)
         except Exception as error:
+            if backend.lookup is not None:
+                backend.lookup.again()
             return HealthResult(False, in_words(error, self.check.timeout), seconds=self._clock() - begin)
         seconds = self._clock() - begin
         if status and not self.check.accepts(status):
@@ -172,11 +177,16 @@ class TcpProbe:
 
     def __init__(self, check: HealthCheckConfig) -> None:
         self._port = check.port
+        self._timeout = check.timeout
 
     async def ask(self, backend: Backend) -> int:
-        _, writer = await asyncio.open_connection(backend.host, self._port or backend.port)
-        writer.close()
-        return 0
+        async def connect(address: str, limit: float | None) -> int:
+            async with asyncio.timeout(limit):
+                _, writer = await asyncio.open_connection(address, self._port or backend.port)
+            writer.close()
+            return 0
+
+        return await _one_of(backend, self._timeout, connect, OSError)
 
 
 class HttpProbe:
@@ -187,6 +197,8 @@ class HttpProbe:
         self._host = host
         # A kept connection that the backend closed just as the probe went out says nothing about its health.
         self._stale = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+        self._unconnected = (httpx.ConnectError, httpx.ConnectTimeout)
+        self._limits = httpx.Timeout
         self._client = httpx.AsyncClient(
             timeout=None,  # the checker sets one around all of it
             trust_env=False,
@@ -204,26 +216,50 @@ class HttpProbe:
         await self._client.aclose()
 
     async def ask(self, backend: Backend) -> int:
-        host = f"[{backend.host}]" if ":" in backend.host else backend.host
-        url = f"http://{host}:{self._check.port or backend.port}{self._check.path}"
+        async def ask(address: str, limit: float | None) -> int:
+            return await self._ask_at(backend, address, limit)
+
+        return await _one_of(backend, self._check.timeout, ask, self._unconnected)
+
+    async def _ask_at(self, backend: Backend, address: str, limit: float | None) -> int:
+        address = f"[{address}]" if ":" in address else address
+        url = f"http://{address}:{self._check.port or backend.port}{self._check.path}"
         try:
-            return await self._send(url, self._host or backend.address)
+            return await self._send(url, self._host or backend.address, limit)
         except self._stale:
             if backend not in self._asked:
                 raise
             self._asked.discard(backend)
-            return await self._send(url, self._host or backend.address)
+            return await self._send(url, self._host or backend.address, limit)
         finally:
             self._asked.add(backend)
 
-    async def _send(self, url: str, host: str) -> int:
-        async with self._client.stream(self._check.method, url, headers={"Host": host}) as response:
+    async def _send(self, url: str, host: str, limit: float | None) -> int:
+        limits = self._limits(None, connect=limit)
+        async with self._client.stream(self._check.method, url, headers={"Host": host}, timeout=limits) as response:
             size = 0
             async for chunk in response.aiter_raw():
                 size += len(chunk)
                 if size > BODY_MOST:
                     break
             return int(response.status_code)
+
+
+async def _one_of(
+    backend: Backend,
+    timeout: float,
+    ask: Callable[[str, float | None], Awaitable[int]],
+    unconnected: type[Exception] | tuple[type[Exception], ...],
+) -> int:
+    """Ask at the backend's addresses in turn until a connection is made; each but the last gets its share of the time."""
+    *others, last = await addresses_of(backend)
+    for address in others:
+        try:
+            return await ask(address, timeout / (len(others) + 1))
+        except unconnected:
+            if backend.lookup is not None:
+                backend.lookup.avoid((address,))
+    return await ask(last, None)
 
 
 def in_words(error: BaseException, timeout: float) -> str:

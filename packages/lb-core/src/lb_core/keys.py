@@ -24,9 +24,9 @@ class Keys:
     def check(self, kind: known.Kind, path: KeyPath, value: object, keys: Iterable[str]) -> bool:
         """Look through a mapping of core's own (anything else is left to its model); true when nothing is noted."""
         keys = tuple(keys)
-        unknown = [key for key in value if key not in keys] if isinstance(value, dict) else []
-        for key in unknown:
-            self._note(kind, (*path, key), keys, value[key])
+        unknown = {key: inner for key, inner in value.items() if key not in keys} if isinstance(value, dict) else {}
+        for key, inner in unknown.items():
+            self._note(kind, (*path, key), keys, inner)
         return not unknown
 
     def check_route(self, path: KeyPath, value: dict[str, object], keys: Iterable[str]) -> bool:
@@ -42,11 +42,10 @@ class Keys:
         else:
             near = known.nearest(key, (*keys, *known.names_of("features")))
             hint = f"did you mean {near}?" if near else "`lb plugins` lists the features that are installed"
-            if (
-                not near
-                and isinstance(value, dict)
-                and len(path) == 3
-                and self._problems.document.source.endswith(".toml")
-            ):
+            if not near and isinstance(value, dict) and self._unquoted(path):
                 hint = f'a host is quoted in TOML, because of its dots: [{path[0]}."{path[1]}.{key}"]'
             self._problems.add(path, f'unknown key "{key}"', hint)
+
+    def _unquoted(self, path: KeyPath) -> bool:
+        """Whether a key may be the second half of a host that TOML took apart."""
+        return len(path) == 3 and path[0] == "routes" and self._problems.document.source.endswith(".toml")

@@ -11,6 +11,7 @@ from glob import iglob
 from typing import TYPE_CHECKING
 
 from lb_core.errors import StartError
+from lb_core.socket_files import listen_on_file
 
 if TYPE_CHECKING:
     from lb_core.config import ListenerConfig
@@ -27,6 +28,8 @@ def listen(listener: ListenerConfig) -> list[socket.socket]:
     An address without host (`:8080`) gives one socket for IPv4 and one for IPv6, rather than one for both: then no
     client appears as `::ffff:192.0.2.1`.
     """
+    if listener.path:
+        return [listen_on_file(listener.name, listener.path, listener.mode, BACKLOG)]
     sockets: list[socket.socket] = []
     port = listener.port
     try:
@@ -46,7 +49,9 @@ def listen(listener: ListenerConfig) -> list[socket.socket]:
 
 
 def url(bound: socket.socket, scheme: str = "http") -> str:
-    """Where a browser on this machine finds the socket."""
+    """Where a browser on this machine finds the socket; of a unix socket its address."""
+    if bound.family == socket.AF_UNIX:
+        return f"unix:{bound.getsockname()}"
     host, port = bound.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -74,6 +74,9 @@ class PoolBuilder:
     def _add(self, name: str, scope: Scope, host: str) -> None:
         backends = self._backends(scope)
         check = self.health_check(scope)
+        if check is not None and check.port and any(backend.path for backend in backends):
+            message = "a backend on a unix socket has no port to check"
+            self._problems.add((*scope.path, "health_check", "port"), message, "leave it out")
         if backends:
             self.pools[name] = PoolConfig(name=name, backends=backends, health_check=check, host=host)
 
@@ -123,11 +126,17 @@ class PoolBuilder:
         if backend is None:
             return None
         if not backend.name:
-            host = f"[{backend.host}]" if ":" in backend.host else backend.host
-            backend = backend.model_copy(update={"name": f"{host}:{backend.port}"})
+            backend = backend.model_copy(update={"name": _usual_name(backend)})
         if fault := name_fault(backend.name, "backend"):
             self._problems.add(path, fault)
         return backend
+
+
+def _usual_name(backend: BackendConfig) -> str:
+    """The address, without what a name cannot hold: `web1:8080`, `unix:run:app.sock`."""
+    if backend.path:
+        return "unix" + backend.path.replace("/", ":")
+    return f"[{backend.host}]:{backend.port}" if ":" in backend.host else f"{backend.host}:{backend.port}"
 
 
 def long_route(value: object) -> object:

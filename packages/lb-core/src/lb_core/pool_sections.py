@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from lb_core import units
+from lb_core.backend import SendProxy
 from lb_core.section import TOKEN, Section
 from lb_core.settings import Port, PositiveDuration, Whole, Written
+
 
 _TARGET = re.compile(r"/[!-~]*").fullmatch
 _HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]+").fullmatch
@@ -16,15 +18,16 @@ _SPAN = re.compile(r"([1-5][0-9]{2})(?: ?- ?([1-5][0-9]{2}))?").fullmatch
 
 
 class BackendConfig(Section):
-    """An address that serves requests. Short form: `host:port` or `http://host:port`."""
+    """An address that serves requests. Short form: `host:port`, `http://host:port` or `unix:/path`."""
 
     short = "url"
-    computed = frozenset(("host", "port"))
+    computed = frozenset(("host", "port", "path"))
     also = frozenset(("url", "address"))
 
     name: str = Field(default="", description="the name; in a list, the address unless given")
-    host: str = Field(description="the host part of the address")
-    port: Port = Field(description="the port of the address")
+    host: str = Field(default="", description="the host part of the address; empty for a unix socket")
+    port: Whole = Field(default=0, ge=0, le=65535, description="the port of the address; 0 for a unix socket")
+    path: str = Field(default="", description="the socket file of a unix socket; empty for TCP")
     weight: Whole = Field(
         default=1,
         ge=0,
@@ -51,7 +54,13 @@ class BackendConfig(Section):
             raise ValueError("url and address say the same thing: keep one of them")
         address = units.parse_backend(value[written[0]])
         rest = {key: item for key, item in value.items() if key != written[0]}
-        return {**rest, "host": address.host, "port": address.port}
+        return {**rest, "host": address.host, "port": address.port, "path": address.path}
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if bool(self.path) == bool(self.host and self.port):
+            raise ValueError('a backend is at a host and port, or at a socket file: write url: "http://web1:8080"')
+        return self
 
 
 class HealthCheckConfig(Section):
@@ -126,9 +135,13 @@ def _span(part: object) -> tuple[int, int]:
 
 
 class PoolConfig(Section):
-    """A set of backends. `host` is the Host of its probes; empty for the backend's address."""
+    """A set of backends. `host` is the Host of its probes; empty for the backend's address.
+
+    `send_proxy` is what the routes that use it say: a backend either expects a PROXY header or does not.
+    """
 
     name: str
     backends: tuple[BackendConfig, ...]
     health_check: HealthCheckConfig | None = None
     host: str = ""
+    send_proxy: SendProxy = "off"

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, WithJsonSchema, field_validator
 
 from lb_core import units
+from lb_core.backend import SendProxy
 from lb_core.match_section import MatchConfig
 from lb_core.section import Section, words
 from lb_core.settings import Duration, PositiveDuration, Share, Size, Whole
@@ -57,6 +58,10 @@ class FeatureChoice(Section):
     settings: SerializeAsAny[BaseModel]
 
 
+def _off(value: object) -> object:
+    return "off" if value is False else value
+
+
 class RouteOptions(Section):
     """What a route may set, beside its backends, strategy and features."""
 
@@ -69,6 +74,11 @@ class RouteOptions(Section):
     )
     host_header: Literal["preserve", "backend"] = Field(
         default="preserve", description="Host to send: the client's, or the backend's address"
+    )
+    send_proxy: Annotated[SendProxy, BeforeValidator(_off), WithJsonSchema({"enum": ["off", "v1", "v2", False]})] = Field(
+        default="off",
+        description="tell the backends each client's address in a PROXY header of this version; every request then "
+        "gets a connection of its own",
     )
     priority: Whole = Field(default=0, ge=-1000, le=1000, description="higher is asked first, before any other order")
 

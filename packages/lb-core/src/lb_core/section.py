@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, WithJsonSchema
 
 from lb_core import units
-from lb_core.settings import Network, Settings
+from lb_core.settings import Network, Peer, Settings
 
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 """A method or the name of a header field (RFC 9110 section 5.6.2)."""
@@ -56,4 +56,5 @@ class Section(Settings):
 
 _TEXTS = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 Networks = Annotated[tuple[Network, ...], BeforeValidator(words), _TEXTS]
+Peers = Annotated[tuple[Peer, ...], BeforeValidator(words), _TEXTS]
 Words = Annotated[tuple[str, ...], BeforeValidator(words), _TEXTS]

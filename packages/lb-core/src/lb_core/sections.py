@@ -7,7 +7,7 @@ from pydantic import Field, WithJsonSchema, field_validator
 from lb_core.listener_sections import ListenerConfig
 from lb_core.pool_sections import PoolConfig
 from lb_core.route_sections import RouteConfig
-from lb_core.section import Networks, Section, Words
+from lb_core.section import Peers, Section, Words
 from lb_core.settings import Whole
 
 
@@ -17,7 +17,7 @@ class AccessLogConfig(Section):
     short = "format"
 
     format: Annotated[Literal["json", "clf", "off"], WithJsonSchema({"enum": ["json", "clf", "off", False]})] = Field(
-        default="json", description="json, clf (the common log format) or off"
+        default="json", description="json, clf (the combined log format) or off"
     )
     file: str = Field(default="-", min_length=1, description='file to append to; "-" for standard output')
 
@@ -39,8 +39,10 @@ class PluginsConfig(Section):
 class GlobalOptions(Section):
     """What a file may set once, beside its listeners, routes and pools."""
 
-    trusted_proxies: Networks = Field(
-        default=(), description="address ranges whose forwarding fields are believed; empty trusts nobody"
+    trusted_proxies: Peers = Field(
+        default=(),
+        description="address ranges whose forwarding fields are believed, and `unix` for those who come over a unix "
+        "socket; empty trusts nobody",
     )
     access_log: AccessLogConfig = AccessLogConfig()
     no_route_status: Whole = Field(

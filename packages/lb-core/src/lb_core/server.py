@@ -16,20 +16,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
+from lb_core.engine.admission import Admission, ceiling
 from lb_core.engine.downstream import Downstream
+from lb_core.engine.preface import Preface, Refusals
 from lb_core.errors import StartError
 from lb_core.events import Event
 from lb_core.listening import BACKLOG, listen, url
+from lb_core.socket_files import SocketFile
 from lb_core.units import counted
 from lb_core.watch import FileWatch
 
@@ -41,8 +45,9 @@ log = logging.getLogger("lb.server")
 
 DRAIN = 30.0
 LOOK_EVERY = 1.0
+NO_LIMIT = float("inf")
 
-Address = tuple[str, int]
+Address = tuple[str, int, str]
 
 
 class ListenerSettings(uvicorn.Config):
@@ -65,6 +70,8 @@ class ListenerSettings(uvicorn.Config):
             backlog=BACKLOG,
         )
         self.listener = listener
+        self.admission = Admission(balancer.engine, listener.name, balancer.notify)
+        self.refusals = Refusals(balancer.notify)
 
 
 class OpenListener:
@@ -72,14 +79,22 @@ class OpenListener:
 
     def __init__(self, balancer: LoadBalancer, listener: ListenerConfig) -> None:
         self.sockets = listen(listener)
+        self._file = SocketFile(listener.path) if listener.path else None
         self.settings = ListenerSettings(balancer, listener)
-        self.use(listener)
         self._server = uvicorn.Server(self.settings)
+        self.use(listener)
 
     def use(self, listener: ListenerConfig) -> None:
         """Take these settings for new connections; where it says port 0, they see the port that was given."""
-        port = self.sockets[0].getsockname()[1]
-        self.settings.listener = listener if listener.port else listener.model_copy(update={"port": port})
+        if listener.path:
+            os.chmod(listener.path, listener.mode)
+        elif not listener.port:
+            listener = listener.model_copy(update={"port": self.sockets[0].getsockname()[1]})
+        self.settings.listener = listener
+        self.settings.http = self.settings.http_protocol_class = Downstream if listener.proxy_protocol is None else Preface
+        limits = listener.limits
+        connections = [each for each in self._server.server_state.connections if isinstance(each, Downstream)]
+        self.settings.admission.use(limits.connections, limits.per_client, connections)
 
     @property
     def urls(self) -> list[str]:
@@ -98,10 +113,14 @@ class OpenListener:
             server.close()
         for opened in self.sockets:
             opened.close()
+        if self._file is not None:
+            self._file.remove()
 
     async def drain(self, grace: float) -> int:
         """Let each connection finish its exchange, for `grace` seconds; returns how many had to be cut."""
         self.settings.timeout_graceful_shutdown = grace  # type: ignore[assignment]
+        if self._file is not None:
+            self._file.remove()
         await self._server.shutdown(self.sockets)
         return await self._cut()
 
@@ -153,7 +172,7 @@ class Server:
     async def serve(self, stop: asyncio.Event | None = None) -> int:
         """Serve until `stop` is set or a signal comes; returns the exit status. Raises StartError."""
         self._stop = stop or self._stop
-        raise_file_limit()
+        self.balancer.engine.max_connections = ceiling(raise_file_limit())
         try:
             for listener in self.balancer.config.listeners:
                 self._add(listener)
@@ -310,17 +329,19 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.new_event_loop
 
 
-def raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: every connection is one."""
+def raise_file_limit() -> float:
+    """Allow as many open files as the system lets us, since every connection is one; returns how many that are."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return NO_LIMIT if hard == resource.RLIM_INFINITY else hard
+    return NO_LIMIT
 
 
 def _address(listener: ListenerConfig) -> Address:
-    return listener.host, listener.port
+    return listener.host, listener.port, listener.path
 
 
 def _transport(connection: Any) -> asyncio.Transport | None:

@@ -107,6 +107,17 @@ Whole = Annotated[int, BeforeValidator(_not_bool)]
 Port = Annotated[
     int, BeforeValidator(units.parse_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
 ]
+Mode = Annotated[
+    int,
+    BeforeValidator(units.parse_mode),
+    Written(units.format_mode),
+    WithJsonSchema({"type": "string", "pattern": "^0?[0-7]{3}$", "examples": ["0660"]}),
+]
+Peer = Annotated[
+    units.Peer,
+    BeforeValidator(units.parse_peer),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "unix"]}),
+]
 Network = Annotated[
     units.Network, BeforeValidator(units.parse_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})
 ]

@@ -4,19 +4,23 @@
     512B  64KiB  10MB  1GiB          sizes; KiB is 1024 bytes, KB is 1000
     20%  0.2                         shares
     :8080  127.0.0.1:8080  [::1]:80  addresses
+    unix:/run/lb.sock                a socket file
 
 Every parser raises ValueError with a message that shows how to write the value.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 Network = IPv4Network | IPv6Network
+Peer = Network | Literal["unix"]
+UNIX: Literal["unix"] = "unix"
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _FRACTIONS = {"ms": 1000.0, "us": 1_000_000.0}
@@ -39,11 +43,23 @@ _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?").fullm
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL).fullmatch
 
 
+_UNIX_ADDRESS = re.compile(r"unix:(?://)?(.*)", re.DOTALL).fullmatch
+_SOCKET_FILE = re.compile(r"/[^\x00-\x20\x7f\"'{}]*[^\x00-\x20\x7f\"'{}/]").fullmatch
+LONGEST_SOCKET_FILE = 107
+"""Bytes of the path, as the kernel has 108 for it (unix(7))."""
+
+_MODE = re.compile(r"0?[0-7]{3}").fullmatch
+
+
 class Address(NamedTuple):
-    """A host (a name, an IPv4 or an IPv6 address without brackets; empty for all interfaces) and a port."""
+    """A host (a name, an IPv4 or an IPv6 address without brackets; empty for all interfaces) and a port.
+
+    Of a unix socket it is the path of its file instead.
+    """
 
     host: str
     port: int
+    path: str = ""
 
 
 def show(value: object) -> str:
@@ -171,22 +187,65 @@ def parse_network(value: object) -> Network:
     raise ValueError(f"{show(value)} has bits set to the right of its mask: write {wider}")
 
 
+def parse_peer(value: object) -> Peer:
+    """An address range, or `unix`: whoever is at the other end of a unix socket."""
+    if value == UNIX:
+        return UNIX
+    return parse_network(value)
+
+
+def parse_mode(value: object) -> int:
+    """The mode of a socket file: `0660`. A number is refused, as TOML and JSON read it in different ways."""
+    if isinstance(value, str) and _MODE(value.strip()):
+        return int(value.strip(), 8)
+    raise ValueError(f'{show(value)} is not the mode of a file: write four octal digits in quotes, "0660"')
+
+
+def format_mode(mode: int) -> str:
+    """A mode as `parse_mode` reads it back."""
+    return f"{mode:04o}"
+
+
+def _parse_socket_file(value: str) -> Address | None:
+    """`unix:/run/lb.sock` or `unix:///run/lb.sock`; None for anything that does not begin with `unix:`."""
+    found = _UNIX_ADDRESS(value.strip())
+    if not found:
+        return None
+    path = found[1]
+    if not _SOCKET_FILE(path):
+        raise ValueError(f"{show(value)} is not the address of a unix socket: write an absolute path, unix:/run/lb.sock")
+    size = len(os.fsencode(path))
+    if size > LONGEST_SOCKET_FILE:
+        raise ValueError(f"{show(value)}: the path has {size} bytes, a unix socket takes {LONGEST_SOCKET_FILE} at most")
+    return Address("", 0, path)
+
+
 def parse_listen(value: object) -> Address:
-    """The address of a listener: `:8080`, `127.0.0.1:8080`, `[::1]:8080` or a port alone; port 0 is any free port."""
+    """The address of a listener: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, a port alone, or `unix:/run/lb.sock`.
+
+    Port 0 is any free port.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return Address("", parse_port(value, lowest=0))
     if not isinstance(value, str):
         raise ValueError(f'{show(value)} is not an address: write ":8080" or "127.0.0.1:8080"')
     if value.isascii() and value.isdigit():
         return Address("", parse_port(value, lowest=0))
+    if unix := _parse_socket_file(value):
+        return unix
     host, port = _split(value, example=":8080")
     return Address("" if host in ("", "*") else _host(host), parse_port(port, lowest=0))
 
 
 def parse_backend(value: object) -> Address:
-    """The address of a backend: `web1:8080`, `[::1]:8080` or `http://web1:8080` (port 80 when a URL leaves it out)."""
+    """The address of a backend: `web1:8080`, `[::1]:8080`, `http://web1:8080` or `unix:/run/app.sock`.
+
+    The port is 80 where a URL leaves it out.
+    """
     if not isinstance(value, str):
         raise ValueError(f'{show(value)} is not the address of a backend: write "web1:8080"')
+    if unix := _parse_socket_file(value):
+        return unix
     url = _SCHEME(value)
     if not url:
         host, port = _split(value, example="web1:8080")

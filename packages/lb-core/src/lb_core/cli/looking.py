@@ -110,7 +110,7 @@ def explain(method: str, url: str, path: str | None, client: str, headers: tuple
 def _assume_health(balancer: LoadBalancer) -> None:
     """Take backends that wait for a first check for good ones: nothing is checked here, and the choice is asked for."""
     for pool in balancer.pools.values():
-        pool.notify = lambda event: None  # nothing has happened
+        pool.notify = lambda _event: None  # nothing has happened
         for backend in pool.backends:
             if backend.health == "starting":
                 pool.set_health(backend, "up", "assumed, nothing is checked here")

@@ -9,6 +9,7 @@ was lost. Before `start` and after `close` there is no thread, and `write` write
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -29,12 +30,15 @@ log = logging.getLogger("lb.access_log")
 
 
 class LogWriter:
-    """Appends to a file, or to standard output where it is named `-`; StartError where it cannot be opened."""
+    """Appends to a file, or to standard output where it is named `-`; StartError where it cannot be opened.
+
+    A file that is not there yet is made by `start` or the first line: `lb check` leaves nothing behind.
+    """
 
     def __init__(self, file: str) -> None:
         self.name = "standard output" if file == STDOUT else file
         self._path = "" if file == STDOUT else file
-        self._descriptor = self._open()
+        self._descriptor = self._open_existing()
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._thread: Thread | None = None
         # Each of the two is written by one thread only; their difference is what waits.
@@ -47,6 +51,7 @@ class LogWriter:
     def start(self) -> None:
         """Write in a thread from now on."""
         if self._thread is None:
+            self._write(b"")
             self._thread = Thread(target=self._run, name="lb-access-log", daemon=True)
             self._thread.start()
 
@@ -77,7 +82,7 @@ class LogWriter:
             if thread.is_alive():
                 log.error("access log: %s takes no more; %d bytes are lost", self.name, self._taken - self._done)
                 return
-        if self._path:
+        if self._path and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -89,31 +94,46 @@ class LogWriter:
             self._write(lines)
             self._done += len(lines)
 
-    def _open(self) -> int:
+    def _open_existing(self) -> int:
+        """The file's descriptor; -1 where it is still to be made, and can be."""
         if not self._path:
             return 1
         try:
-            return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            return self._open(0)
+        except FileNotFoundError as error:
+            directory = os.path.dirname(self._path) or "."
+            if os.access(directory, os.W_OK | os.X_OK):
+                return -1
+            raise self._refused(os.strerror(errno.EACCES) if os.path.isdir(directory) else error.strerror) from error
         except OSError as error:
-            raise StartError(
-                f"access_log.file: cannot open {self._path!r}: {error.strerror}; name a file in a "
-                "directory that exists and can be written"
-            ) from error
+            raise self._refused(error.strerror) from error
+
+    def _refused(self, reason: str) -> StartError:
+        return StartError(
+            f"access_log.file: cannot open {self._path!r}: {reason}; name a file in a directory that exists and can be "
+            "written"
+        )
+
+    def _open(self, flags: int = os.O_CREAT) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o640)
 
     def _change_file(self) -> None:
         if not self._path:
             return
         try:
             descriptor = self._open()
-        except StartError as error:
-            log.error("access log: %s; the old file goes on", error)
+        except OSError as error:
+            log.error("access log: cannot open %s: %s; the old file goes on", self.name, error.strerror)
             return
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
         self._descriptor = descriptor
 
     def _write(self, lines: bytes) -> None:
         rest = memoryview(lines)
         try:
+            if self._descriptor < 0:
+                self._descriptor = self._open()
             while rest:
                 rest = rest[self._write_some(rest) :]
         except OSError as error:

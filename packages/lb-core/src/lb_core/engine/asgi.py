@@ -50,6 +50,7 @@ class EmbeddedSettings:
     def __init__(self, app: Any, listener: ListenerConfig) -> None:
         self.app = app
         self.listener = listener
+        self.admission = None  # how many requests are served at a time is for the ASGI server to say
 
 
 class AsgiBridge:

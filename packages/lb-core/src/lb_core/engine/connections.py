@@ -9,32 +9,68 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, cast
+from weakref import WeakSet
 
+from lb_core.engine.eyeballs import race
 from lb_core.engine.upstream import Upstream
 from lb_core.errors import ConnectFailed, ConnectTimeout
 
 if TYPE_CHECKING:
     from lb_core.backend import Backend
+    from lb_core.names import Name
 
 IDLE_LIMIT = 4.0
 
 
 async def connect(backend: Backend, limit: float) -> Upstream:
     """A new connection, within `limit` seconds (0 for no limit). Raises ConnectFailed or ConnectTimeout."""
-    connection = Upstream(backend)
+    lookup = backend.lookup
     try:
         async with asyncio.timeout(limit or None):
-            await asyncio.get_running_loop().create_connection(lambda: connection, backend.host, backend.port)
-    except BaseException as problem:
+            if lookup is None:
+                return await _open(backend, backend.host)
+            return await _open_by_name(backend, lookup)
+    except TimeoutError as problem:
+        message = f"backend {backend.name}: no connection to {backend.address} within {limit:g}s"
+        if lookup is not None:
+            lookup.again()
+            if not lookup.known.is_set():
+                message += ", its name is still being looked up"
+        raise ConnectTimeout(message) from problem
+    except (OSError, ValueError) as problem:  # ValueError: a name that no resolver accepts
+        if lookup is not None:
+            lookup.again()
+        why = getattr(problem, "strerror", None) or problem
+        raise ConnectFailed(f"backend {backend.name}: cannot connect to {backend.address}: {why}") from problem
+
+
+async def _open(backend: Backend, address: str) -> Upstream:
+    connection = Upstream(backend)
+    try:
+        loop = asyncio.get_running_loop()
+        if backend.path:
+            await loop.create_unix_connection(lambda: connection, backend.path)
+        else:
+            await loop.create_connection(lambda: connection, address, backend.port)
+    except BaseException:
         connection.abandon()
-        if isinstance(problem, TimeoutError):
-            message = f"backend {backend.name}: no connection to {backend.address} within {limit:g}s"
-            raise ConnectTimeout(message) from problem
-        if isinstance(problem, (OSError, ValueError)):  # ValueError: a name that no resolver accepts
-            why = getattr(problem, "strerror", None) or problem
-            raise ConnectFailed(f"backend {backend.name}: cannot connect to {backend.address}: {why}") from problem
         raise
+    return connection
+
+
+async def _open_by_name(backend: Backend, lookup: Name) -> Upstream:
+    """To one of the addresses; those that were tried in vain before it stand last for a while."""
+    addresses = await lookup.order()
+    address = addresses[0]
+    if len(addresses) == 1:
+        connection = await _open(backend, address)
+    else:
+        address, connection = await race(addresses, partial(_open, backend))
+        if address != addresses[0]:
+            lookup.avoid(addresses[: addresses.index(address)])
+    lookup.connections[connection] = address
     return connection
 
 
@@ -56,8 +92,8 @@ def drop(backend: Backend) -> None:
         connection.transport.close()
 
 
-class Retired(dict[object, None]):
-    """The idle connections of a backend that has left: one that comes back from its last exchange is closed."""
+class Closing(dict[object, None]):
+    """The idle connections of a backend that keeps none: one that comes back from its exchange is closed."""
 
     def __setitem__(self, connection: object, _: None) -> None:
         cast("Upstream", connection).transport.close()
@@ -66,4 +102,46 @@ class Retired(dict[object, None]):
 def retire(backend: Backend) -> None:
     """Close all of them, and those still busy once their exchange has ended."""
     drop(backend)
-    backend.idle = Retired()
+    backend.idle = Closing()
+
+
+class Moving(dict[object, None]):
+    """The idle connections of a backend whose name has moved, while busy ones to addresses it has left are `leaving`.
+
+    One of those that comes back is closed. After the last of them, a plain dict takes the place.
+    """
+
+    def __init__(self, backend: Backend, leaving: Iterable[Upstream]) -> None:
+        super().__init__(backend.idle)
+        self.leaving = WeakSet(leaving)
+        self._backend = backend
+
+    def __setitem__(self, connection: object, _: None) -> None:
+        upstream = cast("Upstream", connection)
+        if upstream in self.leaving:
+            self.leaving.discard(upstream)
+            upstream.transport.close()
+        else:
+            super().__setitem__(connection, None)
+        if not self.leaving and self._backend.idle is self:
+            self._backend.idle = dict(self)
+
+
+def follow(lookup: Name) -> None:
+    """Close the idle connections to addresses that a name has left, and the busy ones once their exchange has ended."""
+    busy: dict[Backend, list[Upstream]] = {}
+    for each, address in list(lookup.connections.items()):
+        connection = cast("Upstream", each)
+        backend = connection.backend
+        if address in lookup.addresses:
+            continue
+        if connection in backend.idle:
+            del backend.idle[connection]
+            connection.transport.close()
+        elif connection.exchange is not None and connection.transport.get_protocol() is connection:  # else a tunnel
+            busy.setdefault(backend, []).append(connection)
+    for backend, leaving in busy.items():
+        if isinstance(backend.idle, Moving):
+            backend.idle.leaving.update(leaving)
+        elif not isinstance(backend.idle, Closing):
+            backend.idle = Moving(backend, leaving)

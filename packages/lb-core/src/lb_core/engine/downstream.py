@@ -4,7 +4,7 @@
     LENGTH    reading a body by Content-Length
     CHUNKED   reading a chunked body
     WAITING   the request is complete; its answer is under way; further requests wait in `buffer` (pipelining)
-    TUNNEL    bytes both ways, after a 101
+    TUNNEL    after a 101: bytes come and go by `tunnel`
     LINGER    the last answer is written; what the client still sends is discarded, so that a reset does not destroy
               the answer before it is read (RFC 9112 section 9.6)
     GONE      closed
@@ -22,12 +22,13 @@ from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.deadlines import NEVER
 from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader
 from lb_core.engine.forwarding import Forwarding
-from lb_core.engine.request_heads import RequestHead, Special, read_request
+from lb_core.engine.request_heads import Plain, RequestHead, Special, read_request
 from lb_core.engine.retries import EVENTS
 from lb_core.errors import RequestError
 
 if TYPE_CHECKING:
     from lb_core.engine.engine import Engine
+    from lb_core.engine.proxy_protocol import End
     from lb_core.exchange import Response
     from lb_core.route import Route
 
@@ -67,6 +68,7 @@ class Downstream(Reader):
         "stalled",
         "state",
         "timeouts",
+        "told",
     )
 
     def __init__(self, config: Any, server_state: Any, app_state: Any = None, _loop: Any = None) -> None:
@@ -92,16 +94,22 @@ class Downstream(Reader):
         self.plain = False
         self.stalled = False
         self.deadline = NEVER
+        self.told: tuple[End, End] | None = None
+        """What a PROXY header said of both ends."""
 
     # connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        peername = transport.get_extra_info("peername")
+        told = self.told
+        peername = transport.get_extra_info("peername") if told is None else told[0]
         self.peer = peername[0] if isinstance(peername, tuple) else ""
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self.port = self.listener.port or transport.get_extra_info("sockname")[1]
+        self.port = self.listener.port if told is None else told[1].port
+        if not self.port:
+            sockname = transport.get_extra_info("sockname")  # port 0 is any free port; a unix socket has none
+            self.port = sockname[1] if isinstance(sockname, tuple) and (told is None or told[0].host) else 0
         self.origin = self.engine.origin(self.peer, self.scheme, self.port)
         self.server_state.connections.add(self)
         self.deadlines.connections.add(self)
@@ -180,8 +188,6 @@ class Downstream(Reader):
             self.buffer += data
             if len(self.buffer) > HIGH_WATER:
                 self.hold(PIPELINED)
-        elif state == TUNNEL:
-            self._pass_to_tunnel(data)
         elif state == LINGER:
             self.left -= len(data)
             if self.left < 0:
@@ -213,11 +219,18 @@ class Downstream(Reader):
         if blank + 4 > self.limits.head:
             raise RequestError(431, "head_too_large", f"the request head exceeds {self.limits.head} bytes")
 
-    def _begin_special(self, route: Route, request: RequestHead, special: Special, host: bytes, data: bytes) -> None:
+    def _begin_special(
+        self, route: Route, request: RequestHead, special: Special | Plain, host: bytes, data: bytes
+    ) -> None:
         """A request with a body, or with fields that need a closer look."""
         if special.close:
             self.close = True
-        body = self._frame(data[request[5] :], special.length, special.chunked)
+        end = request[5]
+        if special.length == len(data) - end:
+            body = data[end:]
+            self.state = WAITING
+        else:
+            body = self._frame(data[end:], special.length, special.chunked)
         self.plain = self.state == WAITING and self._may_be_plain(request[0], special)
         self.exchange = exchange = Forwarding(route, self, self._client(special), request, host)
         if route.max_body and self._too_large(special.length, route.max_body):
@@ -225,10 +238,10 @@ class Downstream(Reader):
         else:
             exchange.begin(body)
 
-    def _client(self, special: Special | None) -> str:
+    def _client(self, special: Special | Plain | None) -> str:
         return self.origin.client(special) if self.origin.trusted else self.peer
 
-    def _may_be_plain(self, method: bytes, special: Special | None) -> bool:
+    def _may_be_plain(self, method: bytes, special: Special | Plain | None) -> bool:
         """Whether an ordinary response may pass as it is."""
         return method != b"HEAD" and (special is None or not (special.upgrade or special.http10))
 
@@ -330,7 +343,7 @@ class Downstream(Reader):
         """Bytes of the answer went out."""
         if not self.stalled:
             route = exchange.route
-            if self.state == TUNNEL or exchange.unusual & EVENTS:
+            if exchange.unusual & EVENTS:
                 self.deadline = self.deadlines.now + route.tunnel_timeout
             else:
                 self.deadline = min(self.deadlines.now + route.idle_timeout, exchange.latest)
@@ -392,21 +405,12 @@ class Downstream(Reader):
 
     # tunnel
 
-    def open_tunnel(self) -> None:
-        """The backend has switched protocols: from here on bytes pass both ways."""
+    def begin_tunnel(self) -> bytes:
+        """The backend has switched protocols: no request follows. Returns what the client has sent ahead."""
         self.state = TUNNEL
         self.close = True
-        data, self.buffer = self.buffer, b""
-        if data:  # sent ahead of the answer: no request then, but the tunnel's first bytes
-            self._pass_to_tunnel(data)
-        self.release(PIPELINED)
-
-    def _pass_to_tunnel(self, data: bytes) -> None:
-        exchange = self.exchange
-        if exchange is not None and exchange.upstream is not None:
-            exchange.bytes_in += len(data)
-            exchange.upstream.transport.write(data)
-            self.progress(exchange)
+        early, self.buffer = self.buffer, b""
+        return early
 
     # flow and time
 
@@ -434,7 +438,8 @@ class Downstream(Reader):
         elif self.state == HEAD and self.buffer:
             self._refuse(RequestError(408, "head_timeout", "the request head did not come in time"), self.buffer)
         else:
-            self.transport.abort() if self.stalled else self.transport.close()
+            gone = self.stalled or self.transport.is_closing()  # closed before, and still not all was taken
+            self.transport.abort() if gone else self.transport.close()
             self.deadline = now + LINGER_SECONDS
 
 

@@ -12,7 +12,7 @@ from random import getrandbits
 from typing import TYPE_CHECKING, cast
 
 from lb_core.engine import connections
-from lb_core.engine.deadlines import Deadlines
+from lb_core.engine.deadlines import NEVER, Deadlines
 from lb_core.engine.origin import Network, Origin
 
 if TYPE_CHECKING:
@@ -35,7 +35,16 @@ def _block_of_ids(number: int) -> Iterator[bytes]:
 class Engine:
     """The shared state of the request path."""
 
-    __slots__ = ("_origins", "backends", "deadlines", "next_id", "table", "trusted_proxies", "unmatched")
+    __slots__ = (
+        "_origins",
+        "backends",
+        "deadlines",
+        "max_connections",
+        "next_id",
+        "table",
+        "trusted_proxies",
+        "unmatched",
+    )
 
     def __init__(self, table: Table, unmatched: Route) -> None:
         self.table = table
@@ -43,6 +52,8 @@ class Engine:
         self.trusted_proxies: tuple[Network, ...] = ()
         self.backends: tuple[Backend, ...] = ()
         self.deadlines = Deadlines()
+        self.max_connections: float = NEVER
+        """Of clients on all listeners that have no limit of their own."""
         self._origins: dict[tuple[str, str, int], Origin] = {}
         self.next_id: Callable[[], bytes] = chain.from_iterable(map(_block_of_ids, count())).__next__
 

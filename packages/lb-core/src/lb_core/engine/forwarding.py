@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lb_core.backend import Backend
+from lb_core.engine.announcing import header_for
 from lb_core.engine.answers import SAID, problem
 from lb_core.engine.connections import IDLE_LIMIT, connect, drop
 from lb_core.engine.flow import PEER
@@ -255,6 +256,8 @@ class Forwarding(Exchange):
     async def _connect(self, backend: Backend) -> None:
         try:
             connection = await connect(backend, self.route.connect_timeout)
+            if backend.send_proxy != "off":
+                connection.transport.write(header_for(self, backend.send_proxy))
         except AttemptError as error:
             self.failed(error)
         else:
@@ -458,6 +461,6 @@ class Forwarding(Exchange):
 def _with_host(payload: bytes, exchange: Forwarding) -> bytes:
     """Name the backend in Host: the route asks for that, or the client (HTTP/1.0) named nobody."""
     backend = exchange.backend
-    address = backend.address.encode() if backend is not None else b""
+    address = backend.authority.encode() if backend is not None else b""
     line = payload.index(b"\r\n") + 2
     return b"%bHost: %b\r\n%b" % (payload[:line], address, payload[line:])

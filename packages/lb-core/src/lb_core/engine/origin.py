@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lb_core.engine.request_heads import Special
+    from lb_core.engine.request_heads import Plain, Special
 
 Network = IPv4Network | IPv6Network
 
@@ -58,7 +58,7 @@ class Origin:
             self.host = host
         return self.fields
 
-    def believed(self, special: Special, host: bytes) -> tuple[bytes, list[bytes]]:
+    def believed(self, special: Special | Plain, host: bytes) -> tuple[bytes, list[bytes]]:
         """For a trusted peer: the block to append and what to cut, so that what it said stays."""
         cuts = [name for name in special.cuts if name not in _KEPT_WHEN_TRUSTED]
         chain = b", ".join([*special.forwarded_for, self.peer.encode()])
@@ -74,7 +74,7 @@ class Origin:
                 lines.append(b"%b:%b\r\n" % (name, value))
         return b"%bVia: 1.1 lb\r\n" % b"".join(lines), cuts
 
-    def client(self, special: Special | None) -> str:
+    def client(self, special: Special | Plain | None) -> str:
         """The client's address: X-Forwarded-For read from the right, as far as its writers are trusted."""
         if not self.trusted or special is None or not special.forwarded_for:
             return self.peer

@@ -28,7 +28,7 @@ _parser = httptools.HttpResponseParser(SILENT)
 class ResponseHead:
     """A response head that was accepted. `length` is -1 when no Content-Length says how long the body is."""
 
-    __slots__ = ("chunked", "cuts", "end", "keep", "length", "status", "upgrade")
+    __slots__ = ("chunked", "cuts", "end", "keep", "length", "protocol", "status", "upgrade")
 
     def __init__(self) -> None:
         self.status = 0
@@ -37,6 +37,7 @@ class ResponseHead:
         self.chunked = False
         self.keep = True
         self.upgrade = False
+        self.protocol = b""
         self.cuts: list[bytes] = []
 
 
@@ -49,6 +50,11 @@ def check_ordinary_response(data: bytes) -> bool:
         _parser = httptools.HttpResponseParser(SILENT)
         return False
     return True
+
+
+def check_ordinary_head(head: bytes, line: bytes) -> bool:
+    """The same for a head whose framing line is `line`; llhttp is shown it without a body, so that it waits for none."""
+    return check_ordinary_response(head.replace(line + b"\r", b"\nContent-Length: 0\r", 1))
 
 
 def plain_status(data: bytes) -> int | None:
@@ -89,6 +95,8 @@ def read_response(data: bytes, blank: int) -> ResponseHead | None:
         elif name[-1:] != b":":
             return None
         else:
+            if name == b"upgrade:":
+                head.protocol = b"%b,%b" % (head.protocol, value) if head.protocol else value.strip(b" \t")
             head.cuts.append(name)
     if not _response_connection(head, connection, http10) or (head.chunked and head.length >= 0):
         return None

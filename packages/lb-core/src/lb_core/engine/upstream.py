@@ -5,7 +5,8 @@
     LENGTH   counting down Content-Length
     CHUNKED  walking from chunk to chunk
     CLOSE    the body ends with the connection (RFC 9112 section 6.3, item 8)
-    TUNNEL   bytes both ways, after a 101
+
+After a 101 the connection belongs to a tunnel.
 
 The commonest response of all (HTTP/1.1, a Content-Length, whole in one read, nothing to change) is passed on in one
 write, as received, once llhttp has accepted it. Everything else takes the general path; both give the same answers.
@@ -28,17 +29,19 @@ from lb_core.engine.response_heads import (
     OK_LINE,
     RESPONSE_LINES,
     ResponseHead,
+    check_ordinary_head,
     check_ordinary_response,
     plain_status,
     read_response,
 )
+from lb_core.engine.tunnel import open_tunnel
 from lb_core.errors import BackendReset, InvalidResponse
 
 if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.engine.forwarding import Forwarding
 
-HEAD, LENGTH, CHUNKED, CLOSE, TUNNEL = range(5)
+HEAD, LENGTH, CHUNKED, CLOSE = range(4)
 MAX_INTERIM = 16
 
 
@@ -46,6 +49,7 @@ class Upstream(Reader):
     """One connection to a backend."""
 
     __slots__ = (
+        "__weakref__",
         "backend",
         "buffer",
         "exchange",
@@ -89,7 +93,7 @@ class Upstream(Reader):
                 status is None
                 or self.buffer
                 or not exchange.downstream.plain
-                or not self._pass_whole(exchange, status, data)
+                or not self._pass_ordinary(exchange, status, data)
             ):
                 self._read_head(exchange, data)
         else:
@@ -101,13 +105,11 @@ class Upstream(Reader):
             self._read_length(exchange, data)
         elif mode == CHUNKED:
             self._read_chunks(exchange, data)
-        elif mode == CLOSE:
-            self._pass(exchange, b"%x\r\n%b\r\n" % (len(data), data) if self.rechunk else data)
         else:
-            self._pass(exchange, data)
+            self._pass(exchange, b"%x\r\n%b\r\n" % (len(data), data) if self.rechunk else data)
 
-    def _pass_whole(self, exchange: Forwarding, status: int, data: bytes) -> bool:
-        """The fast path; False leaves the data to the general one."""
+    def _pass_ordinary(self, exchange: Forwarding, status: int, data: bytes) -> bool:
+        """The fast path, for heads with nothing to change; False leaves the data to the general one."""
         blank = data.find(b"\r\n\r\n")
         lines = RESPONSE_LINES(data, 0, blank)
         line = lines[0] if lines else b""
@@ -119,19 +121,20 @@ class Upstream(Reader):
         elif len(lines) != 1:
             return False
         if line[:16].lower() != b"\ncontent-length:":
-            return False
+            return line.lower() == b"\ntransfer-encoding: chunked" and self._pass_chunked(exchange, status, data, line)
         try:
             length = int(line[16:])
         except ValueError:
             return False
-        if len(data) != blank + 4 + length or length < 0:
-            return False
+        left = length - (len(data) - blank - 4)
+        if left or length < 0:
+            return left > 0 and length > 0 and self._pass_first(exchange, status, data, line, left)
         if not check_ordinary_response(data):
             self._invalid(exchange, "malformed response")
             return True
         downstream = exchange.downstream
         if downstream.close:
-            data, blank = _closing(data, blank)
+            data = _closing(data, len(lines) == 2)
         exchange.status = status
         exchange.bytes_out = length
         exchange.first_byte = now = monotonic()
@@ -145,13 +148,52 @@ class Upstream(Reader):
             if exchange._response_headers is not None:
                 changed = exchange.changed_response_head()
                 if changed is not None:
-                    data = b"%b\r\n%b" % (changed, data[blank + 4 :])
+                    data = b"%b\r\n%b" % (changed, data[-length:] if length else b"")
         downstream.transport.write(data)
         self.exchange = None
         self.used = True
         self.idle_since = now
         self.backend.idle[self] = None
         exchange.finish(now)
+        return True
+
+    def _pass_first(self, exchange: Forwarding, status: int, data: bytes, line: bytes, left: int) -> bool:
+        """An ordinary head with the first part of its body."""
+        end = data.index(b"\r\n\r\n") + 4
+        if exchange.downstream.close or not check_ordinary_head(data[:end], line):
+            return False
+        exchange.begin_response(status, data)
+        changed = exchange.changed_response_head()
+        if changed is not None:
+            data = b"%b\r\n%b" % (changed, data[end:])
+        self.keep = True
+        self.mode = LENGTH
+        self.left = left
+        exchange.bytes_out = len(data) - end
+        self._pass(exchange, data, counted=False)
+        return True
+
+    def _pass_chunked(self, exchange: Forwarding, status: int, data: bytes, line: bytes) -> bool:
+        """An ordinary head with a chunked body, or its first part."""
+        end = data.index(b"\r\n\r\n") + 4
+        if exchange.downstream.close or not check_ordinary_head(data[:end], line):
+            return False
+        scanner = ChunkScanner()
+        try:
+            out = scanner.feed(data[end:])
+        except ChunkError:
+            return False  # the general path cuts, as it does wherever in the body chunks turn out to be malformed
+        exchange.begin_response(status, data)
+        changed = exchange.changed_response_head()
+        head = data[:end] if changed is None else changed + b"\r\n"
+        self.keep = not scanner.rest
+        exchange.bytes_out = len(out)
+        self._pass(exchange, head + out, counted=False)
+        if scanner.finished:
+            self._finish(exchange)
+        else:
+            self.mode = CHUNKED
+            self.scanner = scanner
         return True
 
     def _read_head(self, exchange: Forwarding, data: bytes) -> None:
@@ -188,18 +230,17 @@ class Upstream(Reader):
             self._read_head(exchange, data[head.end :])
 
     def _switch(self, exchange: Forwarding, head: ResponseHead, data: bytes) -> None:
-        """101: from here on bytes pass both ways, if the client asked for that."""
-        if not exchange.wants_tunnel or not head.upgrade:
+        """101: from here on bytes pass both ways, if it is what the client asked for."""
+        if not exchange.wants_tunnel:
             self._invalid(exchange, "101 Switching Protocols that nobody asked for")
-            return
-        self.mode = TUNNEL
-        self.keep = False
-        exchange.begin_response(101, data)
-        cuts = [name for name in head.cuts if name not in (b"connection:", b"upgrade:")]
-        exchange.downstream.open_tunnel()
-        self._pass(exchange, cut(data[: head.end - 2], cuts) + b"\r\n", counted=False)
-        if len(data) > head.end:
-            self._pass(exchange, data[head.end :])
+        elif not head.upgrade or head.protocol != b"websocket" or data[:9] != b"HTTP/1.1 ":
+            self._invalid(exchange, "101 Switching Protocols, but not to a WebSocket")
+        elif head.chunked or head.length > 0:
+            self._invalid(exchange, "101 Switching Protocols with a body")
+        else:
+            if head.length == 0:
+                head.cuts.append(b"content-length:")
+            open_tunnel(exchange, self, head, data)
 
     def _pass_head(self, exchange: Forwarding, head: ResponseHead, data: bytes) -> None:
         downstream = exchange.downstream
@@ -243,7 +284,7 @@ class Upstream(Reader):
         else:
             self._pass(exchange, b"%b%b\r\n" % (lines, block), counted=False)
             if body:
-                self.data_received(body)
+                self._read_body(exchange, body)
 
     def _read_length(self, exchange: Forwarding, data: bytes) -> None:
         left = self.left - len(data)
@@ -316,7 +357,7 @@ class Upstream(Reader):
 
     def resume_writing(self) -> None:
         if self.exchange is not None:
-            self.exchange.downstream.release(PEER)
+            self.exchange.downstream.take_more()
 
     def eof_received(self) -> bool:
         self.backend.idle.pop(self, None)
@@ -341,14 +382,12 @@ class Upstream(Reader):
             if self.rechunk:
                 exchange.downstream.transport.write(b"0\r\n\r\n")
             exchange.finish(monotonic())
-        elif mode == TUNNEL:
-            exchange.downstream.close = True
-            exchange.finish(monotonic())
         else:
             exchange.cut_short("reset")
 
 
-def _closing(data: bytes, blank: int) -> tuple[bytes, int]:
-    """An ordinary response that says it is the last on its connection, and where its blank line is now."""
-    head = cut(data[: blank + 2], [b"connection:"]) + b"Connection: close\r\n"
-    return b"%b%b" % (head, data[blank + 2 :]), len(head) - 2
+def _closing(data: bytes, kept_alive: bool) -> bytes:
+    """An ordinary response that says it is the last on its connection."""
+    if kept_alive:
+        return data.replace(KEPT_ALIVE + b"\r", b"\nConnection: close\r", 1)
+    return data.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)

@@ -1,0 +1,171 @@
+"""Going down under load, again and again: whoever was heard is answered, whoever stays is told to leave."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_drain import process, status_of
+from tests.support.backends import Backend, Request
+from tests.support.balancing import until
+from tests.support.client import Client
+from tests.support.figures import Measured
+from tests.support.load import Load
+from tests.support.wire import Cut, request, response
+
+GET = request()
+
+
+async def quickly(seen: Request) -> None:
+    """An answer after as long as a small application takes."""
+    await asyncio.sleep(0.005)
+    seen.write(response(b"done"))
+
+
+async def go_down(path: Path, connections: int) -> tuple[Load, float]:
+    """SIGTERM while so many kept connections ask; returns the load and how long the end took."""
+    async with Backend(quickly) as backend, process(path, backend) as (started, port):
+        load = Load(port, connections=connections, reconnect=False)
+        loading = asyncio.create_task(load.run())
+        await until(lambda: load.total > 2 * connections, within=10)
+        begin = time.monotonic()
+        started.signal(signal.SIGTERM)
+        await asyncio.wait_for(loading, 5)
+        assert await status_of(started, 5) == 0
+        assert load.total == len(backend.requests), "each was sent once and answered"
+        return load, time.monotonic() - begin
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("connections", [32, 200])
+async def test_twenty_ends_under_load_lose_nothing(tmp_path: Path, connections: int, measured: Measured) -> None:
+    total = closed = 0
+    longest = 0.0
+    for _ in range(20):
+        load, took = await go_down(tmp_path / "lb.yaml", connections)
+        assert load.lost == []
+        assert load.answers.keys() == {200}
+        total, closed, longest = total + load.total, closed + load.closed, max(longest, took)
+    assert closed == 20 * connections, "each connection was told with its last answer"
+    assert longest < 1.5
+    measured(f"SIGTERM, 20 times, {connections} kept connections", f"0 of {total} lost, ended in {longest:.2f} s at most")
+
+
+@pytest.mark.slow
+async def test_newcomers_are_served_or_refused_and_nothing_between(tmp_path: Path, measured: Measured) -> None:
+    """A client whose connection was made is answered, though the sockets close at just that moment."""
+    answered = refused = 0
+    lost: list[str] = []
+
+    async def come(port: int) -> None:
+        nonlocal answered, refused
+        while True:
+            try:
+                client = await Client.connect(port)
+            except ConnectionRefusedError:
+                refused += 1
+                return
+            except ConnectionResetError:
+                refused += 1
+                return
+            async with client:
+                try:
+                    assert (await client.ask(GET)).status == 200
+                    answered += 1
+                except (Cut, TimeoutError) as error:
+                    lost.append(f"{type(error).__name__} {error}")
+
+    for _ in range(10):
+        async with Backend(quickly) as backend, process(tmp_path / "lb.yaml", backend) as (started, port):
+            coming = [asyncio.create_task(come(port)) for _ in range(64)]
+            before = answered
+            await until(lambda before=before: answered > before + 200, within=10)
+            started.signal(signal.SIGTERM)
+            await asyncio.wait_for(asyncio.gather(*coming), 5)
+            assert await status_of(started, 5) == 0
+    assert lost == []
+    assert refused == 640
+    measured("SIGTERM, 10 times, a connection a request", f"0 of {answered} lost, newcomers refused at once")
+
+
+async def test_idle_connections_are_closed_at_once(tmp_path: Path, measured: Measured) -> None:
+    async with Backend() as backend, process(tmp_path / "lb.yaml", backend, drain="30s") as (started, port):
+        idle = [await Client.connect(port) for _ in range(100)]
+        for client in idle[:50]:
+            await client.ask(GET)  # the others never say a word
+        begin = time.monotonic()
+        started.signal(signal.SIGTERM)
+        ends = await asyncio.gather(*[client.end(within=2) for client in idle])
+        took = time.monotonic() - begin
+        assert ends == [b""] * 100
+        assert took < 0.5
+        assert await status_of(started, 2) == 0
+        whole = time.monotonic() - begin
+        assert whole < 1.0
+        for client in idle:
+            client.writer.close()
+    measured("SIGTERM, 100 idle connections", f"closed in {took:.2f} s, ended in {whole:.2f} s")
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+async def test_the_end_comes_with_the_longest_request(tmp_path: Path, seconds: float, measured: Measured) -> None:
+    async with (
+        Backend((seconds, response(b"long"))) as backend,
+        process(tmp_path / "lb.yaml", backend, drain="30s") as (started, port),
+        await Client.connect(port) as client,
+    ):
+        await client.send(GET)
+        await until(lambda: backend.requests)
+        begin = time.monotonic()
+        started.signal(signal.SIGTERM)
+        answer = await client.answer()
+        assert (answer.body, answer["connection"]) == (b"long", b"close")
+        assert await status_of(started, 5) == 0
+        took = time.monotonic() - begin
+    assert took < seconds + 0.5
+    measured(f"SIGTERM, a request of {seconds:g} s", f"answered, ended in {took:.2f} s")
+
+
+@pytest.mark.parametrize("how", ["grace", "second signal", "second signal at once"])
+async def test_what_would_last_is_cut(tmp_path: Path, how: str, measured: Measured) -> None:
+    drain = "1s" if how == "grace" else "30s"
+    async with (
+        Backend((10.0, response(b"late"))) as backend,
+        process(tmp_path / "lb.yaml", backend, drain=drain) as (started, port),
+        await Client.connect(port) as client,
+    ):
+        await client.send(GET)
+        await until(lambda: backend.requests)
+        begin = time.monotonic()
+        started.signal(signal.SIGTERM)
+        if how != "grace":
+            await asyncio.sleep(0.2 if how == "second signal" else 0)
+            started.signal(signal.SIGINT)
+        with pytest.raises(Cut):
+            await client.answer()
+        assert await status_of(started, 5) == 0
+        took = time.monotonic() - begin
+        assert "Traceback" not in started.errors
+    assert took < 1.5 if how == "grace" else took < 0.8
+    measured(f"SIGTERM, a request of 10 s, {how}", f"cut, status 0, ended in {took:.2f} s")
+
+
+async def test_a_connection_made_in_the_last_moment_is_told_too(tmp_path: Path) -> None:
+    """Connections that were still in the kernel's queue when the signal came do not hold up the end."""
+    async with Backend(quickly) as backend, process(tmp_path / "lb.yaml", backend, drain="20s") as (started, port):
+        load = Load(port, connections=100, reconnect=False, pause=0.02)
+        started.signal(signal.SIGSTOP)
+        loading = asyncio.create_task(load.run())
+        await asyncio.sleep(0.3)  # 100 connections wait to be accepted
+        started.signal(signal.SIGTERM)
+        started.signal(signal.SIGCONT)
+        begin = time.monotonic()
+        await asyncio.wait_for(loading, 10)
+        assert load.lost == []
+        assert load.closed == 100
+        assert await status_of(started, 5) == 0
+        assert time.monotonic() - begin < 2.0
