@@ -62,9 +62,9 @@ class Onlooker:
         client.leave()
         del self._recorder.seen[client.address.encode()]
 
-    async def keep_asking(self) -> None:
-        """Until cancelled."""
-        while True:
+    async def keep_asking(self, until: asyncio.Event) -> None:
+        """Until told to stop."""
+        while not until.is_set():
             await self.ask()
             await asyncio.sleep(0.001)
 
@@ -116,7 +116,8 @@ class Bench:
     async def watched(self, work: list[Coroutine[Any, Any, None]], *, together: int = 48) -> None:
         """Run these side by side, so many at a time, with the onlooker before, during and after."""
         await self.onlooker.ask()
-        looking = asyncio.create_task(self.onlooker.keep_asking())
+        done = asyncio.Event()
+        looking = asyncio.create_task(self.onlooker.keep_asking(done))
         waiting = iter(work)
         try:
 
@@ -128,8 +129,8 @@ class Bench:
         finally:
             for left in waiting:
                 left.close()
-            looking.cancel()
-            await asyncio.wait([looking])
+            done.set()
+            await looking
         await self.onlooker.ask()
         wrong, self.onlooker.wrong = self.onlooker.wrong, []
         violations, self.recorder.violations = self.recorder.violations, []

@@ -80,7 +80,7 @@ class Message:
         """Whether a request asks for a WebSocket in full."""
         return (
             not self.http10
-            and self.all(b"upgrade")[:2] in ([b"websocket"], [b"WebSocket"])
+            and [value.lower() for value in self.all(b"upgrade")] == [b"websocket"]
             and b"upgrade" in self.tokens(b"connection")
         )
 

@@ -101,7 +101,7 @@ def test_python_runs(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(str(folder))
     names: dict[str, Any] = {"__name__": "block"}
     exec(compile(block.text, str(block), "exec", dont_inherit=True), names)
-    for each in [function for name, function in names.items() if name.startswith("test_")]:
+    for each in [function for called, function in names.items() if called.startswith("test_")]:
         each()
 
 

@@ -90,9 +90,12 @@ class _Tap(asyncio.StreamReader):
 class Backend:
     """A listening backend. `requests` holds each request whose head was complete, `connections` every connection."""
 
-    def __init__(self, script: Script | None = None, *, name: str = "backend", port: int = 0) -> None:
+    def __init__(
+        self, script: Script | None = None, *, name: str = "backend", host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.script: Script = response(name.encode(), f"X-Backend: {name}") if script is None else script
         self.name = name
+        self.host = host
         self.port = port
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
@@ -102,7 +105,7 @@ class Backend:
     @property
     def address(self) -> str:
         """host:port."""
-        return f"127.0.0.1:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def messages(self) -> list[Message]:
@@ -131,7 +134,7 @@ class Backend:
             reader = _Tap(limit=1 << 20, loop=loop)
             return asyncio.StreamReaderProtocol(reader, self._connected, loop=loop)
 
-        self._server = await loop.create_server(protocol, "127.0.0.1", self.port)
+        self._server = await loop.create_server(protocol, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -230,11 +233,11 @@ def refusing() -> Iterator[str]:
 
 
 @contextmanager
-def unresponsive() -> Iterator[str]:
+def unresponsive(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """An address where connections are neither accepted nor refused: its queue of connections is full."""
     fillers = []
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.bind((host, port))
         listening.listen(0)
         address = listening.getsockname()
         try:
@@ -245,7 +248,7 @@ def unresponsive() -> Iterator[str]:
                 with suppress(BlockingIOError):
                     filler.connect(address)
             time.sleep(0.05)
-            yield f"127.0.0.1:{address[1]}"
+            yield f"{host}:{address[1]}"
         finally:
             for filler in fillers:
                 filler.close()

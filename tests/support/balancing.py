@@ -17,6 +17,7 @@ from tests.support.client import Client
 
 if TYPE_CHECKING:
     from lb_core.engine.downstream import Downstream
+    from lb_core.resolving import Resolver
     from tests.support.wire import Message
 
 Address = str | Mapping[str, Any] | Backend
@@ -134,6 +135,7 @@ async def balancing(
     plugins: Iterable[object] = (),
     config: Mapping[str, Any] | None = None,
     drain: float = 2.0,
+    resolver: Resolver | None = None,
     **options: Any,
 ) -> AsyncIterator[Running]:
     """A balancer before these backends; `options` are those of `tree`. Backends that do not run are started."""
@@ -144,7 +146,7 @@ async def balancing(
             if isinstance(each, Backend) and not each.port:
                 await stack.enter_async_context(each)
         made = config_from_tree(dict(config or tree(backends, **options)), found)
-        balancer = LoadBalancer(made, plugins=found)
+        balancer = LoadBalancer(made, plugins=found, resolver=resolver)
         server = Server(balancer, drain=drain, watch=False, signals=False)
         running = Running(balancer, server, observer)
         loop = asyncio.get_running_loop()

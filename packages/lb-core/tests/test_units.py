@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_network
 
@@ -153,7 +155,7 @@ def test_a_share_is_written_as_a_percentage() -> None:
     ],
 )
 def test_listen_addresses(value: object, address: tuple[str, int]) -> None:
-    assert units.parse_listen(value) == address
+    assert units.parse_listen(value)[:2] == address
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_bad_listen_addresses(value: object, message: str) -> None:
     ],
 )
 def test_backend_addresses(value: str, address: tuple[str, int]) -> None:
-    assert units.parse_backend(value) == address
+    assert units.parse_backend(value)[:2] == address
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,8 @@ def test_backend_addresses(value: str, address: tuple[str, int]) -> None:
         ("fe80::zz:1", "is not an address"),
         (":80", "is not a host"),
         (8080, '8080 is not the address of a backend: write "web1:8080"'),
-        ("bücher:80", "is not a host"),
+        ("bü cher:80", "is not an international host name"),
+        ("１２７.0.0.256:80", "is not an IPv4 address"),
     ],
 )
 def test_bad_backend_addresses(value: object, message: str) -> None:
@@ -243,3 +246,49 @@ def test_networks() -> None:
 
 def test_long_values_are_shortened_in_messages() -> None:
     assert len(units.show("x" * 500)) < 80
+
+
+@pytest.mark.parametrize("parse", [units.parse_listen, units.parse_backend])
+@pytest.mark.parametrize("value", ["unix:/run/lb.sock", "unix:///run/lb.sock", " unix:/run/lb.sock "])
+def test_unix_sockets(parse: Callable[[object], units.Address], value: str) -> None:
+    assert parse(value) == ("", 0, "/run/lb.sock")
+
+
+@pytest.mark.parametrize("parse", [units.parse_listen, units.parse_backend])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("unix:run/lb.sock", "write an absolute path, unix:/run/lb.sock"),
+        ("unix:", "write an absolute path"),
+        ("unix:/", "write an absolute path"),
+        ("unix:/run/", "write an absolute path"),
+        ("unix:/run/l b.sock", "write an absolute path"),
+        ("unix:/run/lb\0.sock", "write an absolute path"),
+        ("unix:@lb", "write an absolute path"),
+        ("unix:/" + "é" * 54, "the path has 109 bytes, a unix socket takes 107 at most"),
+    ],
+)
+def test_no_unix_sockets(parse: Callable[[object], units.Address], value: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse(value)
+
+
+def test_the_longest_path_of_a_unix_socket() -> None:
+    assert len(units.parse_listen("unix:/" + "x" * 106).path) == 107
+
+
+def test_peers() -> None:
+    assert units.parse_peer("unix") == "unix"
+    assert units.parse_peer("10.0.0.0/8") == ip_network("10.0.0.0/8")
+
+
+@pytest.mark.parametrize(("value", "mode"), [("0660", 0o660), ("660", 0o660), ("0777", 0o777), ("0600", 0o600)])
+def test_modes(value: str, mode: int) -> None:
+    assert units.parse_mode(value) == mode
+    assert units.parse_mode(units.format_mode(mode)) == mode
+
+
+@pytest.mark.parametrize("value", [660, 0o660, "66", "0880", "1660", "rw-rw----", True, None, 6.6])
+def test_no_modes(value: object) -> None:
+    with pytest.raises(ValueError, match="write four octal digits in quotes"):
+        units.parse_mode(value)

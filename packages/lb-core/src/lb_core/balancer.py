@@ -218,7 +218,7 @@ class LoadBalancer:
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
-        """Everything that runs beside the requests: clock, names, health checks, plugins. Fits `Starlette(lifespan=…)`."""
+        """Everything beside the requests: clock, names, health checks, plugins. Fits `Starlette(lifespan=…)`."""
         del app
         self._settle()
         if self._running:

@@ -7,6 +7,7 @@
     ├── RequestError       the client's request cannot be served as sent; knows the status to answer
     └── AttemptError       one try at one backend failed before a response head
         ├── ConnectFailed      refused, unreachable, name not resolved; nothing was sent
+        ├── NoDescriptor       this process may open no more files; nothing was sent
         ├── ConnectTimeout     no connection within `timeouts.connect`; nothing was sent
         ├── BackendReset       the connection ended before a response head
         ├── HeaderTimeout      no response head within `timeouts.response_header`
@@ -87,6 +88,14 @@ class ConnectFailed(AttemptError):
     """Refused, unreachable, or the name does not resolve."""
 
     flag = "connect_failed"
+    unsent = True
+
+
+class NoDescriptor(AttemptError):
+    """This process has no file descriptor left for a connection: nothing is wrong with the backend."""
+
+    status = 503
+    flag = "no_descriptor"
     unsent = True
 
 

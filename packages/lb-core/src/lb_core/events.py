@@ -13,8 +13,8 @@ class Event:
 
     `kind` is one of `backend_up`, `backend_down`, `backend_starting`, `backend_ejected`, `backend_restored`,
     `backend_draining`, `backend_maintenance`, `backend_active`, `config_loaded`, `config_refused`, `listener_open`,
-    `listener_failed`, `connections_refused`, `name_unresolved`, `name_resolved`, `reopen_logs`, `shutdown`; plugins
-    add their own. `time` is seconds since the epoch.
+    `listener_failed`, `connections_refused`, `proxy_header_refused`, `name_unresolved`, `name_resolved`,
+    `reopen_logs`, `shutdown`; plugins add their own. `time` is seconds since the epoch.
     """
 
     kind: str

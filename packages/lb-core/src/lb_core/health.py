@@ -26,6 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lb_core.names import addresses_of
+from lb_core.direct_probe import BODY_MOST, DirectProbe, open_stream
 from lb_core.units import format_duration
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ STARTING_PAUSE = 0.5
 STARTING_FOR = 30.0
 ADOPTING_WITHIN = 1.0
 """Backends that are up already, after a reload, get their first check spread over this many seconds."""
-
-BODY_MOST = 64 * 1024
-"""A longer answer is not read to its end; its connection is closed instead of kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +116,9 @@ class HealthChecker:
             await self._sleep(min(ADOPTING_WITHIN, self.check.interval) * self._random())
         while True:
             result = await self._ask(backend, probe)
+            if result.detail == _NO_DESCRIPTOR:  # says something of us, nothing of the backend
+                await self._sleep(self._pause(backend, result))
+                continue
             in_a_row = in_a_row + 1 if result.ok == last_ok else 1
             last_ok = result.ok
             self._tell(backend, result)
@@ -182,7 +183,7 @@ class TcpProbe:
     async def ask(self, backend: Backend) -> int:
         async def connect(address: str, limit: float | None) -> int:
             async with asyncio.timeout(limit):
-                _, writer = await asyncio.open_connection(address, self._port or backend.port)
+                _, writer = await open_stream(backend, address, self._port)
             writer.close()
             return 0
 
@@ -197,7 +198,7 @@ class HttpProbe:
         self._host = host
         # A kept connection that the backend closed just as the probe went out says nothing about its health.
         self._stale = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-        self._unconnected = (httpx.ConnectError, httpx.ConnectTimeout)
+        self._unconnected = (httpx.ConnectError, httpx.ConnectTimeout, OSError)
         self._limits = httpx.Timeout
         self._client = httpx.AsyncClient(
             timeout=None,  # the checker sets one around all of it
@@ -208,6 +209,7 @@ class HttpProbe:
             headers={"User-Agent": "lb-health-check"},
         )
         self._asked: set[Backend] = set()
+        self._direct = DirectProbe(check, host)
 
     async def __aenter__(self) -> HttpProbe:
         return self
@@ -222,6 +224,8 @@ class HttpProbe:
         return await _one_of(backend, self._check.timeout, ask, self._unconnected)
 
     async def _ask_at(self, backend: Backend, address: str, limit: float | None) -> int:
+        if backend.path or backend.send_proxy != "off":
+            return await self._direct.ask(backend, address, limit)
         address = f"[{address}]" if ":" in address else address
         url = f"http://{address}:{self._check.port or backend.port}{self._check.path}"
         try:
@@ -251,7 +255,7 @@ async def _one_of(
     ask: Callable[[str, float | None], Awaitable[int]],
     unconnected: type[Exception] | tuple[type[Exception], ...],
 ) -> int:
-    """Ask at the backend's addresses in turn until a connection is made; each but the last gets its share of the time."""
+    """Ask at one address after the other until a connection is made; each but the last gets a share of the time."""
     *others, last = await addresses_of(backend)
     for address in others:
         try:
@@ -287,12 +291,15 @@ def in_words(error: BaseException, timeout: float) -> str:
     return str(error) or type(error).__name__
 
 
+_NO_DESCRIPTOR = "no file descriptor is free"
 _WORDS = {
     errno.ECONNREFUSED: "connection refused",
     errno.ECONNRESET: "connection reset",
     errno.EPIPE: "connection reset",
     errno.EHOSTUNREACH: "host unreachable",
     errno.ENETUNREACH: "network unreachable",
+    errno.EMFILE: _NO_DESCRIPTOR,
+    errno.ENFILE: _NO_DESCRIPTOR,
 }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Address
 
-from lb_core.units import show
+from lb_core.units import show, to_ascii
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?").fullmatch
 _PORT = re.compile(r"(.+):[0-9]+").fullmatch
@@ -51,22 +51,13 @@ def _name(name: str, text: str) -> str:
         )
     name = name.removesuffix(".").lower()
     if not name.isascii():
-        name = _to_ascii(name, text)
+        name = to_ascii(name)
     if not name or len(name) > 253:
         raise ValueError(f"{show(text)} is not a host: it has {len(name)} characters, 1 to 253 are possible")
     for label in name.split("."):
         if not _LABEL(label):
             raise ValueError(f"{show(text)} is not a host: {show(label)} should be 1 to 63 letters, digits, '-' or '_'")
     return name
-
-
-def _to_ascii(name: str, text: str) -> str:
-    import idna
-
-    try:
-        return idna.encode(name, uts46=True).decode("ascii")
-    except (idna.IDNAError, UnicodeError) as error:
-        raise ValueError(f"{show(text)} is not an international host name: {error}") from None
 
 
 def _ipv6(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from glob import iglob
 from typing import TYPE_CHECKING
@@ -46,6 +46,19 @@ def listen(listener: ListenerConfig) -> list[socket.socket]:
             opened.close()
         raise
     return sockets
+
+
+def accept_waiting(sockets: Iterable[socket.socket]) -> list[socket.socket]:
+    """Take every connection that the kernel has made and nobody has accepted.
+
+    Closing a listening socket resets them, though as far as their clients can tell they are connected.
+    """
+    accepted = []
+    for listening in sockets:
+        with suppress(OSError):  # BlockingIOError after the last, anything else for a socket that is closed already
+            while True:
+                accepted.append(listening.accept()[0])
+    return accepted
 
 
 def url(bound: socket.socket, scheme: str = "http") -> str:

@@ -18,6 +18,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -32,7 +33,7 @@ from lb_core.engine.downstream import Downstream
 from lb_core.engine.preface import Preface, Refusals
 from lb_core.errors import StartError
 from lb_core.events import Event
-from lb_core.listening import BACKLOG, listen, url
+from lb_core.listening import BACKLOG, accept_waiting, listen, url
 from lb_core.socket_files import SocketFile
 from lb_core.units import counted
 from lb_core.watch import FileWatch
@@ -45,6 +46,7 @@ log = logging.getLogger("lb.server")
 
 DRAIN = 30.0
 LOOK_EVERY = 1.0
+LOOK_AT_DRAIN = 0.02
 NO_LIMIT = float("inf")
 
 Address = tuple[str, int, str]
@@ -82,6 +84,8 @@ class OpenListener:
         self._file = SocketFile(listener.path) if listener.path else None
         self.settings = ListenerSettings(balancer, listener)
         self._server = uvicorn.Server(self.settings)
+        self._late: list[socket.socket] = []
+        self._hurried = False
         self.use(listener)
 
     def use(self, listener: ListenerConfig) -> None:
@@ -93,7 +97,8 @@ class OpenListener:
         self.settings.listener = listener
         self.settings.http = self.settings.http_protocol_class = Downstream if listener.proxy_protocol is None else Preface
         limits = listener.limits
-        connections = [each for each in self._server.server_state.connections if isinstance(each, Downstream)]
+        accepted = cast("set[object]", self._server.server_state.connections)
+        connections = [each for each in accepted if isinstance(each, Downstream)]
         self.settings.admission.use(limits.connections, limits.per_client, connections)
 
     @property
@@ -108,6 +113,11 @@ class OpenListener:
         await self._server.startup(self.sockets)
 
     def stop_accepting(self) -> None:
+        """Close the listening sockets; connections live on, and those nobody has accepted yet are left to `drain`."""
+        self._late += accept_waiting(self.sockets)
+        self.close()
+
+    def close(self) -> None:
         """Close the listening sockets; connections live on."""
         for server in getattr(self._server, "servers", ()):
             server.close()
@@ -118,18 +128,32 @@ class OpenListener:
 
     async def drain(self, grace: float) -> int:
         """Let each connection finish its exchange, for `grace` seconds; returns how many had to be cut."""
-        self.settings.timeout_graceful_shutdown = grace  # type: ignore[assignment]
-        if self._file is not None:
-            self._file.remove()
-        await self._server.shutdown(self.sockets)
-        return await self._cut()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        self.stop_accepting()
+        for accepted in self._late:
+            with suppress(OSError):  # its client has gone
+                await loop.connect_accepted_socket(self._protocol, accepted, ssl=self.settings.ssl)
+        connections: set[Any] = self._server.server_state.connections
+        told: set[Any] = set()
+        while True:
+            for connection in connections - told:
+                connection.shutdown()
+                told.add(connection)
+            await asyncio.sleep(LOOK_AT_DRAIN)  # some that the loop has accepted are only now being made
+            if not connections or self._hurried or loop.time() >= end:
+                return await self._cut()
+
+    def _protocol(self) -> asyncio.Protocol:
+        factory: Any = self.settings.http_protocol_class
+        made: asyncio.Protocol = factory(config=self.settings, server_state=self._server.server_state)
+        return made
 
     def hurry(self) -> None:
         """End a drain that is under way."""
-        self._server.force_exit = True
+        self._hurried = True
 
     async def _cut(self) -> int:
-        """uvicorn cancels tasks at its limit but leaves connections open."""
         state = self._server.server_state
         rest = [transport for transport in map(_transport, list(state.connections)) if transport is not None]
         for transport in rest:
@@ -157,7 +181,7 @@ class Server:
         self._own_signals = signals and threading.current_thread() is threading.main_thread()
         self._files = FileWatch()
         self._listeners: dict[Address, OpenListener] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], OpenListener] = {}
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -181,12 +205,14 @@ class Server:
                     await self._run()
         finally:
             for opened in self._listeners.values():
-                opened.stop_accepting()
+                opened.close()
         return 0
 
     async def reload(self) -> bool:
-        """Read the configuration again; a bad one is refused and changes nothing."""
+        """Read the configuration again; a bad one is refused and changes nothing, as any is once the end has begun."""
         async with self._reloading:
+            if self._draining:
+                return False  # a listener opened now would never be drained
             try:
                 loaded = self.balancer.reload()
             except Exception as error:
@@ -201,7 +227,7 @@ class Server:
     def request_stop(self) -> None:
         """Begin the drain; called again, end it at once."""
         if self._draining:
-            for opened in self._listeners.values():
+            for opened in (*self._listeners.values(), *self._leaving.values()):
                 opened.hurry()
         self._draining = True
         self._stop.set()
@@ -245,7 +271,9 @@ class Server:
         for address in [address for address in self._listeners if address not in wanted]:
             gone = self._listeners.pop(address)
             gone.stop_accepting()
-            self._leaving.add(asyncio.create_task(self._drain_one(gone)))
+            task = asyncio.create_task(self._drain_one(gone))
+            self._leaving[task] = gone
+            task.add_done_callback(self._leaving.pop)
         await asyncio.sleep(0.01)  # uvloop closes sockets on its next turn; a new listener may want the same port
         for address, listener in wanted.items():
             if address in self._listeners:

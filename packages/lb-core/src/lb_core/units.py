@@ -289,11 +289,23 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
+def to_ascii(name: str) -> str:
+    """An international host name as DNS knows it: `bücher.example` is `xn--bcher-kva.example` (IDNA)."""
+    import idna
+
+    try:
+        return idna.encode(name, uts46=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError) as error:
+        raise ValueError(f"{show(name)} is not an international host name: {error}") from None
+
+
 def _host(text: str) -> str:
     if text.startswith("["):
         if not _is_ipv6(text[1:-1]):
             raise ValueError(f"{show(text)} is not an IPv6 address")
         return text[1:-1]
+    if not text.isascii():
+        text = to_ascii(text)
     if not _NAME(text) or ".." in text:
         raise ValueError(f"{show(text)} is not a host: use letters, digits, '-', '_' and '.'")
     if re.fullmatch(r"[0-9.]+", text):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lb_core.cli.columns import columns
+from lb_core.direct_probe import open_stream
 
 if TYPE_CHECKING:
     from lb_core.backend import Backend
@@ -59,7 +60,7 @@ async def _unreachable(backend: Backend) -> str:
     """Why nobody answers there; empty where somebody does."""
     try:
         async with asyncio.timeout(TRY_FOR):
-            _, writer = await asyncio.open_connection(backend.host, backend.port)
+            _, writer = await open_stream(backend, backend.host)
     except TimeoutError:
         return f"no answer within {TRY_FOR:g} s"
     except OSError as error:

@@ -1,8 +1,8 @@
 """The access log: one line for each exchange, in JSON or in the Combined Log Format.
 
-Lines are formatted as bytes into a buffer that is handed on once a second, at 64 KiB, and at the end. What comes from
-the client is escaped: in the usual case one pass over it shows that there is nothing to escape. Of the request's fields
-only User-Agent and Referer are read; credentials and cookies are never looked at.
+Lines are formatted as bytes, 64 at a time, into a buffer that is handed on once a second, at 64 KiB, and at the end.
+What comes from the client is escaped: in the usual case one pass over it shows that there is nothing to escape. Of the
+request's fields only User-Agent and Referer are read; credentials and cookies are never looked at.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Format = Literal["json", "clf"]
 
 FLUSH_AT = 64 * 1024
+BATCH = 64
+"""Exchanges whose lines are made together."""
 FLUSH_EVERY = 1.0
 NAMES_MOST = 4096
 
@@ -62,14 +64,15 @@ class AccessLog:
         self._escape = _for_json if format == "json" else _for_clf
         self._names: dict[object, bytes] = {None: b""}
         self._buffer = bytearray()
+        self._waiting: list[tuple[float, Exchange]] = []
 
     @hookimpl
     def on_complete(self, exchange: Exchange) -> None:
-        """Format the line of an exchange that has ended."""
-        buffer = self._buffer
-        buffer += self._line(exchange)
-        if len(buffer) >= FLUSH_AT:
-            self.flush()
+        """Remember an exchange that has ended; its line is made with those of others, when caches are warm for it."""
+        waiting = self._waiting
+        waiting.append((self._clock(), exchange))
+        if len(waiting) >= BATCH:
+            self._format()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -84,6 +87,8 @@ class AccessLog:
 
     def flush(self) -> None:
         """Hand the lines so far to the file."""
+        if self._waiting:
+            self._format()
         if self._buffer:
             lines = bytes(self._buffer)
             self._buffer.clear()
@@ -99,13 +104,19 @@ class AccessLog:
         self.flush()
         self._writer.close()
 
+    def _format(self) -> None:
+        """Make the lines of a batch; hand them on when there are enough."""
+        waiting, self._waiting = self._waiting, []
+        self._buffer += b"".join([self._line(when, exchange) for when, exchange in waiting])
+        if len(self._buffer) >= FLUSH_AT:
+            self.flush()
+
     async def _flush_regularly(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_EVERY)
             self.flush()
 
-    def _json(self, exchange: Exchange) -> bytes:
-        now = self._clock()
+    def _json(self, now: float, exchange: Exchange) -> bytes:
         second = int(now)
         if second != self._second:
             self._tick(second)
@@ -141,8 +152,8 @@ class AccessLog:
             referer,
         )
 
-    def _clf(self, exchange: Exchange) -> bytes:
-        second = int(self._clock())
+    def _clf(self, now: float, exchange: Exchange) -> bytes:
+        second = int(now)
         if second != self._second:
             self._tick(second)
         agent, referer = _agent_and_referer(exchange.head)

@@ -104,14 +104,14 @@ class LogWriter:
             directory = os.path.dirname(self._path) or "."
             if os.access(directory, os.W_OK | os.X_OK):
                 return -1
-            raise self._refused(os.strerror(errno.EACCES) if os.path.isdir(directory) else error.strerror) from error
+            raise self._refused(errno.EACCES if os.path.isdir(directory) else errno.ENOENT) from error
         except OSError as error:
-            raise self._refused(error.strerror) from error
+            raise self._refused(error.errno or errno.EIO) from error
 
-    def _refused(self, reason: str) -> StartError:
+    def _refused(self, number: int) -> StartError:
         return StartError(
-            f"access_log.file: cannot open {self._path!r}: {reason}; name a file in a directory that exists and can be "
-            "written"
+            f"access_log.file: cannot open {self._path!r}: {os.strerror(number)}; name a file in a directory that "
+            "exists and can be written"
         )
 
     def _open(self, flags: int = os.O_CREAT) -> int:

@@ -50,7 +50,18 @@ def ceiling(descriptors: float) -> float:
 class Admission:
     """What one listener admits; it outlives reloads, so what it has counted goes on."""
 
-    __slots__ = ("_clients", "_engine", "_most", "_notify", "_per_client", "_telling", "_untold", "lingering", "name", "refused")
+    __slots__ = (
+        "_clients",
+        "_engine",
+        "_most",
+        "_notify",
+        "_per_client",
+        "_telling",
+        "_untold",
+        "lingering",
+        "name",
+        "refused",
+    )
 
     def __init__(self, engine: Engine, name: str, notify: Notify) -> None:
         self.name = name

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from lb_core.exchange import Exchange, Response
 
-SAID = {502: "the backend could not be reached or did not answer properly", 504: "the backend did not answer in time"}
+SAID = {
+    502: "the backend could not be reached or did not answer properly",
+    503: "no connection to a backend can be opened at the moment",
+    504: "the backend did not answer in time",
+}
 """What a client is told when the last attempt failed; the details are for the log."""
 
 

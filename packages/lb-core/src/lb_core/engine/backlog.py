@@ -12,18 +12,16 @@ import struct
 import sys
 from contextlib import suppress
 
-UNKNOWN = -1
 
-
-def unread(transport: asyncio.Transport) -> int:
-    """Bytes written that the other side has not acknowledged; UNKNOWN where the system does not tell."""
+def unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes written that the other side has not acknowledged; without the kernel's part where it does not tell."""
     waiting = transport.get_write_buffer_size()
     opened = transport.get_extra_info("socket")
     if opened is None or sys.platform == "win32":
-        return UNKNOWN
+        return waiting
     with suppress(OSError):
         import fcntl
         import termios
 
-        return waiting + int(struct.unpack("i", fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-    return UNKNOWN
+        waiting += struct.unpack("i", fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+    return waiting

@@ -8,6 +8,7 @@ in wide use is five (Node.js, uvicorn, Apache).
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -15,13 +16,16 @@ from weakref import WeakSet
 
 from lb_core.engine.eyeballs import race
 from lb_core.engine.upstream import Upstream
-from lb_core.errors import ConnectFailed, ConnectTimeout
+from lb_core.errors import ConnectFailed, ConnectTimeout, NoDescriptor
 
 if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.names import Name
 
 IDLE_LIMIT = 4.0
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+PATIENCE = (0.05, 0.1, 0.2)
+"""Seconds to wait for a file descriptor before each further try: a burst of connections is over as soon."""
 
 
 async def connect(backend: Backend, limit: float) -> Upstream:
@@ -40,6 +44,8 @@ async def connect(backend: Backend, limit: float) -> Upstream:
                 message += ", its name is still being looked up"
         raise ConnectTimeout(message) from problem
     except (OSError, ValueError) as problem:  # ValueError: a name that no resolver accepts
+        if isinstance(problem, OSError) and problem.errno in OUT_OF_DESCRIPTORS:
+            raise NoDescriptor(f"backend {backend.name}: no file descriptor left to connect: raise LimitNOFILE") from problem
         if lookup is not None:
             lookup.again()
         why = getattr(problem, "strerror", None) or problem
@@ -47,6 +53,17 @@ async def connect(backend: Backend, limit: float) -> Upstream:
 
 
 async def _open(backend: Backend, address: str) -> Upstream:
+    for pause in PATIENCE:
+        try:
+            return await _open_now(backend, address)
+        except OSError as problem:
+            if problem.errno not in OUT_OF_DESCRIPTORS:
+                raise
+        await asyncio.sleep(pause)
+    return await _open_now(backend, address)
+
+
+async def _open_now(backend: Backend, address: str) -> Upstream:
     connection = Upstream(backend)
     try:
         loop = asyncio.get_running_loop()

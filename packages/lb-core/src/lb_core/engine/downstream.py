@@ -18,15 +18,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
+from lb_core.engine.backlog import unacknowledged
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.deadlines import NEVER
-from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader
+from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader, unread
 from lb_core.engine.forwarding import Forwarding
 from lb_core.engine.request_heads import Plain, RequestHead, Special, read_request
 from lb_core.engine.retries import EVENTS
 from lb_core.errors import RequestError
 
 if TYPE_CHECKING:
+    from lb_core.engine.admission import Admission
     from lb_core.engine.engine import Engine
     from lb_core.engine.proxy_protocol import End
     from lb_core.exchange import Response
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 HEAD, LENGTH, CHUNKED, WAITING, TUNNEL, LINGER, GONE = range(7)
 
+NOT_LOOKED = -1
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 1024 * 1024
 LAST_REQUEST_GRACE = 0.2
@@ -44,7 +47,10 @@ class Downstream(Reader):
     """One connection from a client."""
 
     __slots__ = (
+        "admission",
+        "backlog",
         "buffer",
+        "client_key",
         "close",
         "deadline",
         "deadlines",
@@ -84,6 +90,8 @@ class Downstream(Reader):
         self.max_requests = limits.requests or NEVER
         self.keep_alive = self.timeouts.keep_alive or NEVER
         self.server_state = server_state
+        self.admission: Admission | None = config.admission
+        self.client_key = ""
         self.buffer = b""
         self.state = HEAD
         self.exchange: Forwarding | None = None
@@ -93,6 +101,7 @@ class Downstream(Reader):
         self.close = False
         self.plain = False
         self.stalled = False
+        self.backlog = NOT_LOOKED
         self.deadline = NEVER
         self.told: tuple[End, End] | None = None
         """What a PROXY header said of both ends."""
@@ -111,6 +120,8 @@ class Downstream(Reader):
             sockname = transport.get_extra_info("sockname")  # port 0 is any free port; a unix socket has none
             self.port = sockname[1] if isinstance(sockname, tuple) and (told is None or told[0].host) else 0
         self.origin = self.engine.origin(self.peer, self.scheme, self.port)
+        if self.admission is not None and not self.admission.admit(self):
+            return
         self.server_state.connections.add(self)
         self.deadlines.connections.add(self)
         self.deadline = self.deadlines.clock() + (self.timeouts.header or NEVER)
@@ -120,6 +131,8 @@ class Downstream(Reader):
         self.state = GONE
         self.server_state.connections.discard(self)
         self.deadlines.connections.discard(self)
+        if self.admission is not None and self.client_key:
+            self.admission.left(self)
         if self.exchange is not None:
             self.exchange.abandoned()
 
@@ -134,7 +147,7 @@ class Downstream(Reader):
             asyncio.get_running_loop().call_later(LAST_REQUEST_GRACE, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
-        if self.state == HEAD and not self.buffer:
+        if self.state == HEAD and not self.buffer and not unread(self.transport):
             self.transport.close()
 
     # request
@@ -143,8 +156,9 @@ class Downstream(Reader):
         if self.state != HEAD:
             self._read_more(data)
             return
-        if self.buffer:
-            data = self.buffer + data
+        begun = self.buffer
+        if begun:
+            data = begun + data
             self.buffer = b""
         if data[0] <= 32:
             data = self._skip_empty_lines(data)
@@ -154,7 +168,7 @@ class Downstream(Reader):
         blank = len(data) - 4 if data[-4:] == b"\r\n\r\n" else data.find(b"\r\n\r\n")
         try:
             if blank < 0:
-                self._check_partial(data)
+                self._check_partial(data, begun)
                 self.buffer = data
                 return
             if blank > self.max_target:
@@ -197,17 +211,18 @@ class Downstream(Reader):
         """Empty lines before a request line are skipped, a few of them (RFC 9112 section 2.2)."""
         rest = data.lstrip(b"\r\n")
         skipped = len(data) - len(rest)
-        if skipped > 2 * MAX_EMPTY_LINES or data[:skipped].replace(b"\r\n", b"") not in (b"", b"\r"):
+        half = b"" if rest else b"\r"  # its line feed may be on the way
+        if skipped > 2 * MAX_EMPTY_LINES or data[:skipped].replace(b"\r\n", b"") not in (b"", half):
             self._refuse(RequestError(400, "bad_head", "malformed empty lines before a request line"), b"")
             return b""
         if not rest:
             self.buffer = data
         return rest
 
-    def _check_partial(self, data: bytes) -> None:
+    def _check_partial(self, data: bytes, begun: bytes) -> None:
         """A head that is not complete yet: refuse what can no longer become acceptable."""
-        if not self.buffer and self.served:
-            # the first bytes of a further request: from now on the head's own timeout
+        if self.served and not begun.strip():
+            # the first bytes of a further request: from here to the end of its head, however it trickles
             self.deadline = self.deadlines.clock() + (self.timeouts.header or NEVER)
         if len(data) > self.max_target:
             self._check_lengths(data, len(data))
@@ -283,6 +298,7 @@ class Downstream(Reader):
         exchange = self.exchange
         if exchange is None:
             raise AssertionError("a body without its exchange")
+        arrived = len(data)
         if self.state == CHUNKED:
             try:
                 data = self._scan(data)
@@ -300,14 +316,30 @@ class Downstream(Reader):
                 if self.left < 0:
                     self.buffer = data[self.left :]
                     data = data[: self.left]
-        now = self.deadlines.now
         if self.state == WAITING:
             self.plain = self._may_be_plain(exchange.raw_method, exchange.request[4])
-            self.deadline = min(now + exchange.route.header_timeout, exchange.latest)
+            if not self.stalled:
+                self.deadline = min(self.deadlines.now + exchange.route.header_timeout, exchange.latest)
         else:
-            self.deadline = min(now + (self.timeouts.body or NEVER), exchange.latest)
+            self._expect_more(exchange, arrived)
         if data:
             exchange.send_body(data)
+
+    def _expect_more(self, exchange: Forwarding, arrived: int) -> None:
+        """The body goes on: its deadline moves only as far as `limits.body_rate` allows for the bytes that came."""
+        if self.stalled:
+            return  # it does not read what is said to it already: that deadline rules
+        deadline = self.deadlines.now + (self.timeouts.body or NEVER)
+        rate = self.limits.body_rate
+        if rate:
+            deadline = min(deadline, self.deadline + arrived / rate)
+        self.deadline = min(deadline, exchange.latest)
+
+    def take_more(self) -> None:
+        """The backend takes the body again: the time in which it did not was not the client's."""
+        self.release(PEER)
+        if self.state in (LENGTH, CHUNKED) and not self.stalled and self.exchange is not None:
+            self.deadline = min(self.deadlines.now + (self.timeouts.body or NEVER), self.exchange.latest)
 
     def _refuse(self, error: RequestError, data: bytes) -> None:
         """Answer a request that cannot be read, and close: nobody knows where the next one would begin."""
@@ -376,7 +408,9 @@ class Downstream(Reader):
             # a pipelined request, taken through the loop, so that a thousand of them do not recurse; or a client that
             # must read its answers before it may ask for more
             self.state = WAITING
-            if not self.stalled:
+            if self.stalled:
+                self._await_reader()
+            else:
                 asyncio.get_running_loop().call_soon(self._next)
         elif self.held:
             self.release(PIPELINED)
@@ -394,6 +428,7 @@ class Downstream(Reader):
     def _end(self, *, complete: bool) -> None:
         """Close after the last answer; while the client still sends, linger."""
         if complete or self.transport.is_closing() or not self.transport.can_write_eof():
+            self._await_reader()
             self.transport.close()
             return
         self.state = LINGER
@@ -416,7 +451,7 @@ class Downstream(Reader):
 
     def pause_writing(self) -> None:
         self.stalled = True
-        self.deadline = self.deadlines.now + (self.timeouts.write or NEVER)
+        self._await_reader()
         if self.exchange is not None and self.exchange.upstream is not None:
             self.exchange.upstream.hold(PEER)
 
@@ -428,18 +463,39 @@ class Downstream(Reader):
                 exchange.upstream.release(PEER)
             self.progress(exchange)
         elif self.state == WAITING:
+            self.deadline = self.deadlines.now + self.keep_alive
             self._next()
+
+    def _await_reader(self) -> None:
+        """What has been written waits for the client: look half a `timeouts.write` from now, and then again."""
+        self.backlog = NOT_LOOKED
+        self.deadline = self.deadlines.now + (self.timeouts.write or NEVER) / 2
+
+    def _still_reads(self, now: float) -> bool:
+        """Whether a client that lets an answer wait reads it at `limits.read_rate`, or has half its time left."""
+        exchange = self.exchange
+        latest = exchange.latest if exchange is not None else NEVER
+        window = (self.timeouts.write or NEVER) / 2
+        before, self.backlog = self.backlog, unacknowledged(self.transport)
+        if now >= latest:
+            return False
+        if before != NOT_LOOKED and before - self.backlog < max(self.limits.read_rate * window, 1):
+            return False
+        self.deadline = min(now + window, latest)
+        return True
 
     def expired(self, now: float) -> None:
         """The deadline has passed."""
+        closing = self.transport.is_closing()
+        if (self.stalled or closing) and self._still_reads(now):
+            return
         if self.exchange is not None:
             self.deadline = NEVER
             self.exchange.expire()
         elif self.state == HEAD and self.buffer:
             self._refuse(RequestError(408, "head_timeout", "the request head did not come in time"), self.buffer)
         else:
-            gone = self.stalled or self.transport.is_closing()  # closed before, and still not all was taken
-            self.transport.abort() if gone else self.transport.close()
+            self.transport.abort() if self.stalled or closing else self.transport.close()
             self.deadline = now + LINGER_SECONDS
 
 

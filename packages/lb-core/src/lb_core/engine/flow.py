@@ -12,12 +12,36 @@ Without it ten stalled downloads of 100 MB held 1 GB; with it, 0.2 MB each.
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
+import struct
 
 PEER = 1
 CONNECTING = 2
 PIPELINED = 4
 
 HIGH_WATER = 64 * 1024
+
+
+def unread(transport: asyncio.Transport) -> bool:
+    """Whether bytes, or the end, have come that the loop has not read yet.
+
+    A connection looks idle to us until then. Closed now, a request on it would be lost that was there in time.
+    """
+    opened = transport.get_extra_info("socket")
+    if opened is None or opened.fileno() < 0 or not hasattr(select, "poll"):  # Windows has none
+        return False
+    poll = select.poll()
+    poll.register(opened.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Cut a connection with a reset, for a message that only the end of its connection ends: it must not look whole."""
+    opened = transport.get_extra_info("socket")
+    if opened is not None and opened.fileno() >= 0 and opened.family != getattr(socket, "AF_UNIX", None):
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class Reader(asyncio.Protocol):

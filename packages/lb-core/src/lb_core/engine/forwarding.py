@@ -19,7 +19,7 @@ from lb_core.backend import Backend
 from lb_core.engine.announcing import header_for
 from lb_core.engine.answers import SAID, problem
 from lb_core.engine.connections import IDLE_LIMIT, connect, drop
-from lb_core.engine.flow import PEER
+from lb_core.engine.flow import PEER, reset
 from lb_core.engine.requests import compose
 from lb_core.engine.retries import (
     ADD_HOST,
@@ -33,7 +33,9 @@ from lb_core.engine.retries import (
 )
 from lb_core.errors import (
     AttemptError,
+    ConnectFailed,
     HeaderTimeout,
+    NoDescriptor,
     RequestError,
 )
 from lb_core.exchange import Exchange, Response
@@ -261,6 +263,9 @@ class Forwarding(Exchange):
         except AttemptError as error:
             self.failed(error)
         else:
+            if connection.transport.is_closing():  # nothing has been sent, so that any request may go elsewhere
+                self.failed(ConnectFailed(f"backend {backend.name} closed the connection as soon as it was made"))
+                return
             self._send(connection)
 
     def _send(self, connection: Upstream) -> None:
@@ -313,6 +318,9 @@ class Forwarding(Exchange):
         backend.in_flight -= 1
         self.upstream = None
         self.error = error
+        if isinstance(error, NoDescriptor):  # not the backend's fault, and no other could be reached
+            self.refuse(error.status, error.flag, SAID[error.status], RETRY_AFTER)
+            return
         if not is_stale(error):
             backend.failures += 1
         if route.on_backend_error is not None:
@@ -403,7 +411,8 @@ class Forwarding(Exchange):
         """The answer cannot be completed: cut the client's connection, so that it can tell."""
         self.flag(word)
         self._drop_upstream()
-        self.downstream.transport.abort()
+        transport = self.downstream.transport
+        reset(transport) if self.http10 else transport.abort()
         self.downstream.close = True
         self.finish(monotonic())
 

@@ -8,7 +8,8 @@
     Via                 1.1 lb           appended (RFC 9110 section 7.6.3)
 
 `trusted_proxies` is empty by default and nobody is believed, loopback included: what a client sends under these names
-is removed before ours are added. An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
+is removed before ours are added. Who comes over a unix socket has no address: X-Forwarded-For, X-Real-IP and
+X-Forwarded-Port are left out, unless `unix` is trusted and said them. An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from lb_core.engine.request_heads import Plain, Special
 
-Network = IPv4Network | IPv6Network
+Network = IPv4Network | IPv6Network | Literal["unix"]
+"""Whom to believe: an address range, or who comes over a unix socket and has no address."""
 
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::[0-9]*)?").fullmatch
 _KEPT_WHEN_TRUSTED = (b"x-forwarded-proto:", b"x-forwarded-host:", b"x-forwarded-port:", b"forwarded:")
@@ -46,14 +48,12 @@ class Origin:
         if host != self.host:
             peer = self.peer.encode()
             named = b"X-Forwarded-For: %b\r\nX-Real-IP: %b\r\n" % (peer, peer) if peer else b""
-            self.fields = (
-                b"%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host:%b\r\nX-Forwarded-Port: %d\r\nVia: 1.1 lb\r\n"
-                % (
-                    named,
-                    self._scheme,
-                    host,
-                    self._port,
-                )
+            port = b"X-Forwarded-Port: %d\r\n" % self._port if self._port else b""
+            self.fields = b"%bX-Forwarded-Proto: %b\r\nX-Forwarded-Host:%b\r\n%bVia: 1.1 lb\r\n" % (
+                named,
+                self._scheme,
+                host,
+                port,
             )
             self.host = host
         return self.fields
@@ -61,17 +61,21 @@ class Origin:
     def believed(self, special: Special | Plain, host: bytes) -> tuple[bytes, list[bytes]]:
         """For a trusted peer: the block to append and what to cut, so that what it said stays."""
         cuts = [name for name in special.cuts if name not in _KEPT_WHEN_TRUSTED]
-        chain = b", ".join([*special.forwarded_for, self.peer.encode()])
-        lines = [b"X-Forwarded-For: %b\r\nX-Real-IP: %b\r\n" % (chain, self.client(special).encode())]
+        chain = b", ".join([*special.forwarded_for, *([self.peer.encode()] if self.peer else ())])
+        client = self.client(special).encode()
+        lines = [b"X-Forwarded-For: %b\r\n" % chain] if chain else []
+        if client:
+            lines.append(b"X-Real-IP: %b\r\n" % client)
         for name, value in (
             (b"X-Forwarded-Proto", b" " + self._scheme),
             (b"X-Forwarded-Host", host),
-            (b"X-Forwarded-Port", b" %d" % self._port),
+            (b"X-Forwarded-Port", b" %d" % self._port if self._port else b""),
         ):
             key = name.lower() + b":"
             if not special.value(key):
                 cuts.append(key)
-                lines.append(b"%b:%b\r\n" % (name, value))
+                if value or key == b"x-forwarded-host:":  # an empty Host is said, as on the ordinary path
+                    lines.append(b"%b:%b\r\n" % (name, value))
         return b"%bVia: 1.1 lb\r\n" % b"".join(lines), cuts
 
     def client(self, special: Special | Plain | None) -> str:
@@ -106,6 +110,8 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 @lru_cache(maxsize=4096)
 def is_trusted(text: str, networks: tuple[Network, ...]) -> bool:
-    """Whether an address lies in one of the networks."""
+    """Whether an address lies in one of the networks; a unix socket has none and is trusted as `unix`."""
+    if not text:
+        return "unix" in networks
     address = _address(text)
-    return address is not None and any(address in network for network in networks)
+    return address is not None and any(network != "unix" and address in network for network in networks)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lb_core.errors import AttemptError, BackendReset, ConnectFailed, HeaderTimeout
+from lb_core.errors import AttemptError, BackendReset, ConnectFailed, ConnectTimeout, HeaderTimeout
 
 if TYPE_CHECKING:
     from lb_core.engine.forwarding import Forwarding
@@ -48,6 +48,8 @@ def may_retry(exchange: Forwarding, error: AttemptError) -> bool:
         return False
     if isinstance(error, ConnectFailed):
         return route.retry_connect
+    if isinstance(error, (ConnectTimeout, HeaderTimeout)) and not _has_others(exchange):
+        return False  # who was silent for a whole timeout would be silent for another
     if error.unsent:
         return route.retry_connect and _within_budget(exchange)
     if isinstance(error, BackendReset):
@@ -55,6 +57,11 @@ def may_retry(exchange: Forwarding, error: AttemptError) -> bool:
     else:
         wanted = route.retry_timeout and isinstance(error, HeaderTimeout)
     return wanted and is_idempotent(exchange) and _within_budget(exchange)
+
+
+def _has_others(exchange: Forwarding) -> bool:
+    backend = exchange.backend
+    return backend is not None and bool(exchange.route.pool.others(backend))
 
 
 def _within_budget(exchange: Forwarding) -> bool:

@@ -8,8 +8,9 @@ and for the drain, as before.
     FIN        goes on behind the bytes before it; the other direction lives until it ends too, or is silent for
                HALF_CLOSED seconds
     reset      ends both; what had come before is still delivered, within FLUSH seconds where the backend takes it
-    silence    of both directions for `timeouts.tunnel_idle` ends both; a client that takes nothing for
-               `timeouts.write` is cut, as in any answer
+    silence    of both directions for `timeouts.tunnel_idle` ends both. While bytes wait for an end that does not take
+               them, the other is not read, so that nobody would notice its going: then a client has `timeouts.write`
+               to take them, as in any answer, and a backend `timeouts.idle` to take them or send some
     account    the exchange ends with the tunnel: until then it counts as in flight
 """
 
@@ -20,7 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from lb_core.engine.deadlines import NEVER
-from lb_core.engine.flow import PIPELINED
+from lb_core.engine.flow import PEER, PIPELINED
 from lb_core.engine.heads import cut
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ class Tunnel:
         self.upstream = upstream
         self.limit = exchange.route.tunnel_timeout
         self.finished: End | None = None
+
+    def set_limit(self, *, pressed: bool) -> None:
+        """How long both may be silent; `pressed` while bytes wait for the backend."""
+        route = self.exchange.route
+        limit = route.tunnel_timeout
+        if self.finished is not None:
+            limit = min(limit, HALF_CLOSED)
+        self.limit = min(limit, route.idle_timeout) if pressed else limit
+        self.alive()
 
     def alive(self) -> None:
         """Bytes have passed: the silence begins anew."""
@@ -87,8 +97,7 @@ class End(asyncio.Protocol):
             tunnel.end()  # TLS knows no half-closed connections here
             return self.transport.can_write_eof()
         tunnel.finished = self
-        tunnel.limit = min(tunnel.limit, HALF_CLOSED)
-        tunnel.alive()
+        tunnel.set_limit(pressed=tunnel.downstream.held & PEER != 0)
         if not self.to.is_closing():
             self.to.write_eof()
         return True
@@ -130,10 +139,16 @@ class BackendEnd(End):
         tunnel.alive()
 
     def pause_writing(self) -> None:
-        self.tunnel.upstream.pause_writing()
+        tunnel = self.tunnel
+        tunnel.upstream.pause_writing()
+        if not tunnel.exchange.ended:
+            tunnel.set_limit(pressed=True)
 
     def resume_writing(self) -> None:
-        self.tunnel.upstream.resume_writing()
+        tunnel = self.tunnel
+        tunnel.upstream.resume_writing()
+        if not tunnel.exchange.ended:
+            tunnel.set_limit(pressed=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc

@@ -205,6 +205,8 @@ class Upstream(Reader):
         if blank < 0 or blank > MAX_RESPONSE_HEAD:
             if len(data) > MAX_RESPONSE_HEAD:
                 self._invalid(exchange, f"response head over {MAX_RESPONSE_HEAD} bytes")
+            elif data[:5] != b"HTTP/"[: len(data)]:  # another protocol, which may never say an empty line
+                self._invalid(exchange, f"what it says is not HTTP: {data[:20]!r}")
             else:
                 self.buffer = data
             return
