@@ -11,7 +11,7 @@ GENERATORS := $(wildcard docs/generate_*.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types docs unit bench bench-instructions bench-memory constraints clean
+.PHONY: help install demo test check lint types docs unit fuzz bench bench-instructions bench-memory constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ types: $(STAMP) ## mypy --strict on sources, examples and benchmarks
 
 unit: $(STAMP) ## the unit tests only, fast (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -q packages $(ARGS)
+
+fuzz: $(STAMP) ## 20,000 broken requests and responses against the invariants (ARGS="--seed 1 --count 100000")
+	@$(BIN)/python -m tests.fuzz.run --count 20000 $(ARGS)
 
 docs: $(STAMP) ## write the generated pages of docs/ again
 	@for page in $(GENERATORS); do $(BIN)/python $$page || exit 1; done

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from lb_core.environment import OLDER_NAMES
 from lb_core.known import built_in
-from lb_core.listener_sections import ClientLimits, ClientTimeouts, ListenerConfig
+from lb_core.listener_sections import ClientLimits, ClientTimeouts, ListenerConfig, ProxyProtocolConfig
 from lb_core.match_section import MatchConfig
 from lb_core.plugins import BUILT_IN, Plugins
 from lb_core.pool_sections import BackendConfig, HealthCheckConfig
@@ -34,13 +34,14 @@ FOLDER = Path(__file__).parent
 PAGE = FOLDER / "configuration.md"
 TEMPLATE = FOLDER / "configuration.template"
 
-ADDRESS = "`host:port` or `http://host:port`; may also be written as `address`"
+ADDRESS = "`host:port`, `http://host:port` or `unix:/path`; may also be written as `address`"
 
 TABLES: dict[str, type[Settings]] = {
     "global": GlobalOptions,
     "access_log": AccessLogConfig,
     "plugins": PluginsConfig,
     "listener": ListenerConfig,
+    "proxy_protocol": ProxyProtocolConfig,
     "listener_timeouts": ClientTimeouts,
     "listener_limits": ClientLimits,
     "backend": BackendConfig,

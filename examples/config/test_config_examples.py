@@ -74,3 +74,21 @@ def test_timeouts(plugins: Plugins) -> None:
     assert [listener.port for listener in config.listeners] == [7000, 8081]
     (route,) = config.routes
     assert (route.timeouts.response_header, route.timeouts.connect, route.retry.attempts) == (10, 3, 2)
+
+
+def test_proxy_protocol(plugins: Plugins) -> None:
+    config = loaded("proxy_protocol.yaml", plugins)
+    told = [listener.proxy_protocol for listener in config.listeners]
+    assert [[str(each) for each in section.trusted] for section in told if section] == [
+        ["10.0.0.0/8"],
+        ["127.0.0.1/32"],
+    ]
+    assert [route.send_proxy for route in config.routes] == ["off", "v2"]
+    assert [pool.send_proxy for pool in config.pools] == ["off", "v2"]
+
+
+def test_unix_sockets(plugins: Plugins) -> None:
+    config = loaded("unix_sockets.yaml", plugins)
+    assert (config.listeners[0].path, config.listeners[0].mode) == ("/run/lb/lb.sock", 0o660)
+    assert [backend.path for backend in config.pools[0].backends] == ["/run/app/app.sock", "/run/app/old.sock"]
+    assert config.trusted_proxies == ("unix",)

@@ -30,7 +30,7 @@ class RequestCase:
     """Bytes from a client.
 
     `seen` are the requests the backend sees, `answers` the statuses the client sees, `methods` what they answer, `kept`
-    whether the connection goes on afterwards. `partial` allows the backend to have been sent the beginning of a request
+    whether the connection goes on afterwards (None: as the last answer says, which must be true). `partial` allows the backend to have been sent the beginning of a request
     that turns out to be malformed, as long as it never sees its end. `marked` allows a field to be put in behind the
     request line, which sends the request along the general path. `asgi` says why an ASGI server treats it otherwise.
     """
@@ -43,7 +43,7 @@ class RequestCase:
     seen: tuple[Seen, ...] = ()
     answers: tuple[int, ...] = ()
     methods: tuple[bytes, ...] = (b"GET",)
-    kept: bool = True
+    kept: bool | None = True
     partial: bool = False
     marked: bool = True
     followed: bool = True

@@ -34,7 +34,7 @@ class Feed(asyncio.Transport):
         self._paused = False
         self._pieces: deque[bytes] = deque()
         self._peer = peer
-        self.protocol = make()
+        self.protocol: Any = make()
         self.protocol.connection_made(self)
 
     # what the client does
@@ -105,6 +105,12 @@ class Feed(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": (self._peer, 40000), "sockname": ("127.0.0.1", 8080)}.get(name, default)

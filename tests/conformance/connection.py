@@ -73,8 +73,14 @@ for name, text in (
 ):
     UPGRADE.take(name, field_line(text), NOT_SWITCHED)
 UPGRADE.take("in HTTP/1.0", get(HOST + WEBSOCKET + b"\r\n", b"GET / HTTP/1.0"), NOT_SWITCHED, kept=False)
-UPGRADE.refuse("with a body", post(b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5", b"hello"), asgi=NO_TUNNEL)
-UPGRADE.refuse("with a chunked body", post(b"Connection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"), asgi=NO_TUNNEL)
+for name, text, body in (
+    ("with a body", b"Content-Length: 5", b"hello"),
+    ("with a chunked body", b"Transfer-Encoding: chunked", b"0\r\n\r\n"),
+):
+    asked = HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + text + b"\r\n"
+    UPGRADE.refuse(name, get(asked) + body, asgi=NO_TUNNEL)
+UPGRADE.take("with POST", post(b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5", b"hello"),
+             Seen(b"POST", body=b"hello", absent=("upgrade", "connection")))  # fmt: skip
 
 EXPECT = Requests("Expect", "RFC 9110 section 10.1.1")
 EXPECT.take("100-continue", post(b"Expect: 100-continue\r\nContent-Length: 5", b"hello"), Seen(b"POST", body=b"hello"))

@@ -22,6 +22,6 @@ BODY = Requests("limits of a body", "RFC 9110 section 15.5.14")
 ROOM = {"lanes": ("limited",)}
 BODY.take("at the limit", post(b"Content-Length: 8", b"hellohel"), Seen(b"POST", body=b"hellohel"), **ROOM)
 BODY.take("chunks at the limit", post(b"Transfer-Encoding: chunked", chunked(b"hell", b"ohel")), Seen(b"POST", body=b"hellohel"), **ROOM)
-BODY.refuse("past it", post(b"Content-Length: 9", b"hellohell"), 413, followed=False, **ROOM)
+BODY.refuse("past it", post(b"Content-Length: 9", b"hellohell"), 413, kept=None, followed=False, **ROOM)
 BODY.refuse("far past it", post(b"Content-Length: 999999999999999999", b"hello"), 413, **ROOM)
-BODY.refuse("chunks past it", post(b"Transfer-Encoding: chunked", chunked(b"hell", b"ohell")), 413, partial=True, followed=False, **ROOM)
+BODY.refuse("chunks past it", post(b"Transfer-Encoding: chunked", chunked(b"hell", b"ohell")), 413, kept=None, partial=True, followed=False, **ROOM)

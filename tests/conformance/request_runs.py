@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.conformance.bench import WITHIN, Bench, check_seen
 from tests.conformance.case import GOOD, RequestCase, Seen
 from tests.conformance.clients import Connected, Fed
-from tests.conformance.splitting import positions
+from tests.conformance.splitting import places
 from tests.support.wire import Cut
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Run:
     """One stands behind it."""
     socket: bool = False
     address: bytes = b""
+    kept: bool = False
+    """Whether the connection went on."""
 
     def __str__(self) -> str:
         return f"{self.case.rule}: {self.case.name}, {self.lane}{' by socket' * self.socket}, as {list(self.pieces)!r}"
@@ -53,32 +55,35 @@ def marked(raw: bytes) -> bytes | None:
 
 
 def ways(case: RequestCase) -> Iterator[Run]:
-    """Every run of a case."""
-    for lane in case.lanes:
-        for data in (case.raw, marked(case.raw) if case.marked else None):
-            if data is None:
-                continue
-            yield Run(case, lane, (data,))
-            yield Run(case, lane, (data,), socket=True)
-            for at in positions(data):
-                yield Run(case, lane, (data[:at], data[at:]))
-            if len(data) <= 2000:
-                yield Run(case, lane, tuple(data[at : at + 1] for at in range(len(data))))
-            for socket in (False, True):
-                yield Run(case, lane, (GOOD + data,), before=True, socket=socket)
-                if case.followed:
-                    yield Run(case, lane, (data + GOOD,), behind=True, socket=socket)
-                    yield Run(case, lane, (GOOD + data + GOOD,), before=True, behind=True, socket=socket)
-            yield Run(case, lane, (GOOD, data), before=True)
-            if case.followed:
-                yield Run(case, lane, (data, GOOD), behind=True)
-            if lane == case.lanes[0]:
-                for at in positions(data):
-                    yield Run(case, lane, (GOOD + data[:at], data[at:]), before=True)
+    """Every run of a case.
+
+    The roads are the lanes, each with and without the mark. Every road gets the case whole and pipelined; the splits
+    take turns, so that each place is split once and every road gets its share.
+    """
+    data = (case.raw, marked(case.raw) if case.marked else None)
+    roads = [(lane, each) for lane in case.lanes for each in data if each is not None]
+    for lane, each in roads:
+        yield Run(case, lane, (each,))
+        yield Run(case, lane, (GOOD + each,), before=True)
+        if case.followed:
+            yield Run(case, lane, (each, GOOD), behind=True)
+            yield Run(case, lane, (GOOD + each + GOOD,), before=True, behind=True)
+        if len(each) <= 1000:
+            yield Run(case, lane, tuple(each[at : at + 1] for at in range(len(each))))
+    for number, lane in enumerate(case.lanes):
+        each = roads[number][1]
+        yield Run(case, lane, (each,), socket=True)
+        yield Run(case, lane, (GOOD + each + GOOD * case.followed,), before=True, behind=case.followed, socket=True)
+    for at in range(1, max(len(each) for _, each in roads)):
+        lane, each = roads[at % len(roads)]
+        if at in places(each):
+            before = at % 3 == 0
+            yield Run(case, lane, (GOOD * before + each[:at], each[at:]), before=before)
 
 
 async def runs_of(bench: Bench, case: RequestCase) -> int:
     """Run a case in every way; the number of runs."""
+    bench.recorder.seen.clear()
     runs = list(ways(case))
     await bench.watched([_run(bench, run) for run in runs])
     for run in runs:
@@ -108,13 +113,14 @@ async def _check_client(run: Run, client: Fed | Connected) -> None:
         assert answer.status == status, f"status {answer.status} for {status}: {bytes(answer.raw)!r}"
         if status == 200:
             _check_own(answer, run, case.seen[index].method, case.seen[index].target)
-        elif case.refused and not case.kept:
+        elif case.refused and case.kept is False:
             assert answer["connection"] == b"close"
+        run.kept = b"close" not in answer.all("connection") if case.kept is None else case.kept
     if run.behind and case.kept:
         _check_own(await client.answer(within=WITHIN), run, b"GET", b"/good")
-    if case.kept:
+    if run.kept:
         assert not client.ended, "the connection was closed"
-        if not case.followed:
+        if case.answers[-1] == 101:
             return
         await client.send(GOOD)
         _check_own(await client.answer(within=WITHIN), run, b"GET", b"/good")
@@ -134,7 +140,7 @@ def _check_own(answer: Message, run: Run, method: bytes, target: bytes) -> None:
 
 def _check_backend(run: Run, seen: list[Message]) -> None:
     expected = run.requests
-    if run.case.kept and run.case.followed:
+    if run.kept and run.case.answers[-1] != 101:
         expected = [*expected, GOOD_SEEN]  # the one that showed that the connection goes on
     if run.case.partial:
         seen = [message for message in seen if message.complete]

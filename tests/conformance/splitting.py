@@ -7,20 +7,22 @@ first and last 150 bytes, around the names of the framing fields wherever they s
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 WHOLE = 200
 _EDGES = re.compile(rb"[\r\n:; ]")
 _FRAMING = re.compile(rb"content-length|transfer-encoding|host|connection|chunked|expect|upgrade", re.IGNORECASE)
 
 
-def positions(data: bytes) -> list[int]:
-    """Every place to split at, in order; the same for the same bytes."""
+@lru_cache(maxsize=16)
+def places(data: bytes) -> frozenset[int]:
+    """Where to split; the same for the same bytes."""
     if len(data) <= WHOLE:
-        return list(range(1, len(data)))
+        return frozenset(range(1, len(data)))
     ends = [*range(150), *range(len(data) - 150, len(data))]
     found = {at for at in ends if _EDGES.match(data, at)}
     found |= {at + 1 for at in found}
     for match in list(_FRAMING.finditer(data))[:20]:
         found |= {match.start(), match.start() + 1, match.end() - 1, match.end()}
     found |= set(range(97, len(data), 97))
-    return sorted(at for at in found if 0 < at < len(data))
+    return frozenset(at for at in found if 0 < at < len(data))

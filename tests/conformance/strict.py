@@ -39,7 +39,8 @@ def check_request(message: Message) -> None:
     for name in _HOP_BY_HOP:
         _must(not message.all(name), f"no {name}", raw)
     _must(not any(_SHADOW.fullmatch(name) for name, _ in message.fields), "no field that shadows another", raw)
-    upgrades, connections = message.all("upgrade"), [value.lower() for value in message.all("connection")]
+    upgrades = [value.lower() for value in message.all("upgrade")]
+    connections = [value.lower() for value in message.all("connection")]
     _must(upgrades in ([], [b"websocket"]), "no upgrade but to a WebSocket", raw)
     _must(connections == ([b"upgrade"] if upgrades else []) or connections == [b"keep-alive"], "Connection", raw)
     for name in ("x-forwarded-for", "x-real-ip", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"):

@@ -64,6 +64,7 @@ class Seen:
     answer: bytes = b""
     """The body it was answered with."""
     tunnel: bytes = b""
+    answered: bool = False
 
 
 @dataclass(slots=True)
@@ -177,7 +178,11 @@ class BackendPeer(asyncio.Protocol):
         self.current = Seen(message, self.number)
         if not self.lane.is_sentinel(message):
             self.lane.outcome.seen.append(self.current)
-            if message.all(b"expect") and not message.complete:
+            if message.complete:
+                return
+            if self.lane.input is not None and self.lane.input.early:
+                self.lane.answer(self.current, self)
+            elif message.all(b"expect"):
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
@@ -259,8 +264,11 @@ class Lane:
         return any(value in self._awaited for value in message.all(b"x-sentinel"))
 
     def answer(self, seen: Seen, peer: BackendPeer) -> None:
-        """Answer a request that has been read to its end."""
+        """Answer a request, once."""
         message = seen.message
+        if seen.answered:
+            return
+        seen.answered = True
         if self.is_sentinel(message):
             body = self._awaited[message.all(b"x-sentinel")[0]]
             peer.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))

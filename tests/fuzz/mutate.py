@@ -50,6 +50,8 @@ class Input:
     """What the sender does behind them: stay, close, reset."""
     method: bytes = b"GET"
     http10: bool = False
+    early: bool = False
+    """The backend answers as soon as it has a head."""
     good: bool = False
     """An unchanged good request: every request in it must be answered 200."""
 
@@ -69,12 +71,13 @@ def make(seed: int, index: int, corpus: tuple[tuple[bytes, ...], tuple[bytes, ..
         return Input(index, REQUEST, variant, data, _cuts(rng, data), "stay", good=True)
     requests, responses = corpus
     if rng.random() < 0.65:
-        data = _mutated(rng, requests)
+        data = _mutated(rng, requests if rng.random() < 0.5 else good)
         if rng.random() < 0.2:
             data = GOOD + data
         if rng.random() < 0.2:
             data += GOOD
-        return Input(index, REQUEST, variant, data, _cuts(rng, data), rng.choice(("stay", "stay", "close", "reset")))
+        end = rng.choice(("stay", "stay", "stay", "close", "reset"))
+        return Input(index, REQUEST, variant, data, _cuts(rng, data), end, early=rng.random() < 0.15)
     data = _mutated(rng, responses)
     return Input(
         index,
@@ -142,7 +145,7 @@ def _number(rng: random.Random, data: bytes, _: tuple[bytes, ...]) -> bytes:
     if not digits:
         return data
     at = rng.choice(digits)
-    return data[:at] + rng.choice((b"0", b"1", b"6", b"00", b"a", b"-1", b"1e1", b"0x5", b"9" * 19)) + data[at + 1 :]
+    return data[:at] + rng.choice((b"0", b"1", b"6", b"00", b"a", b"-1", b"1e1", b"0x5", b"1_0", b"+5", b"9" * 19)) + data[at + 1 :]
 
 
 def _delete(rng: random.Random, data: bytes, _: tuple[bytes, ...]) -> bytes:

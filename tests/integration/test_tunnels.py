@@ -189,7 +189,7 @@ async def test_the_last_bytes_do_not_wait_for_ever_for_a_client() -> None:
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]
         ours = balancer.connections[0].transport
         await fill(backend.writer, ours)
-        backend.close()
+        reset(backend.writer)
         await until(lambda: balancer.completed)
         assert ours.get_write_buffer_size() > 0, "given a moment"
         await until(lambda: not balancer.connections, within=4)

@@ -23,7 +23,7 @@ class Mode(enum.Enum):
 
 
 class DnsServer(asyncio.DatagramProtocol):
-    """`records` holds (name, type) -> (seconds to live, values); `asked` every question; `failing` types answer SERVFAIL."""
+    """`records` holds (name, type) -> (seconds to live, values), `asked` every question, `failing` broken types."""
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], tuple[int, list[str]]] = {}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def listener(host: str, port: int = 0) -> ListenerConfig:
-    return cast("ListenerConfig", SimpleNamespace(name="web", host=host, port=port, address=f"{host}:{port}"))
+    return cast("ListenerConfig", SimpleNamespace(name="web", host=host, port=port, path="", address=f"{host}:{port}"))
 
 
 def free_port() -> int:

@@ -192,6 +192,18 @@ def test_a_watcher_that_raises_is_logged_and_the_others_go_on(caplog: pytest.Log
     assert "ZeroDivisionError: boom" in caplog.text
 
 
+def test_a_plugin_that_always_fails_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    route = route_with(Raising())
+    assert route.on_complete is not None
+    for _ in range(100):
+        try:
+            route.on_complete(exchange_of(route))
+        except ZeroDivisionError as error:  # of a single watcher it is the engine that contains what it raises
+            route.contain(error, "on_complete")
+    assert route.plugin_errors == 100
+    assert caplog.text.count("ZeroDivisionError: boom") == 1
+
+
 def test_what_a_wrapped_watcher_raises_is_contained_too(caplog: pytest.LogCaptureFixture) -> None:
     class Around:
         @hookimpl(wrapper=True)

@@ -380,7 +380,9 @@ def _identity(backend: Backend | BackendConfig, send_proxy: str) -> tuple[str, s
     return backend.name, backend.host, backend.port, backend.path, send_proxy
 
 
-def _update(known: Mapping[tuple[str, str, int, str, str], Backend], pool: PoolConfig, wanted: BackendConfig) -> Backend:
+def _update(
+    known: Mapping[tuple[str, str, int, str, str], Backend], pool: PoolConfig, wanted: BackendConfig
+) -> Backend:
     """The backend of that name and address, with what may change at run time brought up to date."""
     backend = known.get(_identity(wanted, pool.send_proxy))
     checked = pool.health_check is not None

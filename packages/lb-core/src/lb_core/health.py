@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lb_core.names import addresses_of
 from lb_core.direct_probe import BODY_MOST, DirectProbe, open_stream
+from lb_core.names import addresses_of
 from lb_core.units import format_duration
 
 if TYPE_CHECKING:

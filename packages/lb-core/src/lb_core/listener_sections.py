@@ -107,7 +107,9 @@ class ListenerConfig(Section):
     port: int = Field(default=0, description="the port of the address; 0 for any free port")
     path: str = Field(default="", description="the socket file of a unix socket; empty for TCP")
     mode: Mode = Field(default=0o660, description="of a unix socket: the rights on its file")
-    proxy_protocol: ProxyProtocolConfig | None = None
+    proxy_protocol: ProxyProtocolConfig | None = Field(
+        default=None, description="who tells the client's address in a PROXY header: below"
+    )
     timeouts: ClientTimeouts = ClientTimeouts()
     limits: ClientLimits = ClientLimits()
 

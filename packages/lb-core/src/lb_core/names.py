@@ -144,10 +144,10 @@ class Names:
         while True:
             name.called.clear()
             try:
-                found = await self._look_up(name.host)
+                found = await _look_up(self._resolver, name.host, self._slots, self._limit)
             except Exception as error:
                 begin = self._clock()
-                self._fails(name, getattr(error, "strerror", None) or str(error) or type(error).__name__)
+                self._fails(name, _in_words(error))
                 seconds, pause = pause, min(2 * pause, self._longest)
             else:
                 begin = self._clock()
@@ -157,17 +157,6 @@ class Names:
                 async with asyncio.timeout(seconds):
                     await name.called.wait()
             await asyncio.sleep(max(0.0, begin + self._shortest - self._clock()))
-
-    async def _look_up(self, host: str) -> Resolution:
-        async with self._slots:
-            try:
-                async with asyncio.timeout(self._limit):
-                    found = await self._resolver.resolve(host)
-            except TimeoutError:
-                raise OSError(f"no answer within {self._limit:g} s") from None
-        if not found.addresses:
-            raise OSError("it has no address")
-        return found
 
     def _take(self, name: Name, found: Resolution) -> None:
         before, failed = name.addresses, name.problem
@@ -205,6 +194,39 @@ def _details(name: Name) -> dict[str, object]:
 async def addresses_of(backend: Backend) -> list[str]:
     """Where a backend is, in the order in which to try; raises gaierror where its name does not resolve."""
     return [backend.host] if backend.lookup is None else await backend.lookup.order()
+
+
+async def unresolved(resolver: Resolver, hosts: Iterable[str], limit: float = 5.0) -> dict[str, str]:
+    """Which of these names do not resolve now, and why; `limit` is what each lookup may take."""
+    slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+    names = sorted({host for host in hosts if is_name(host)})
+    reasons = await asyncio.gather(*(_why_not(resolver, name, slots, limit) for name in names))
+    return {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
+
+
+async def _why_not(resolver: Resolver, host: str, slots: asyncio.Semaphore, limit: float) -> str:
+    try:
+        await _look_up(resolver, host, slots, limit)
+    except Exception as error:
+        return _in_words(error)
+    return ""
+
+
+async def _look_up(resolver: Resolver, host: str, slots: asyncio.Semaphore, limit: float) -> Resolution:
+    """Look a name up; raises where it has no address, and where that is not known in time."""
+    async with slots:
+        try:
+            async with asyncio.timeout(limit):
+                found = await resolver.resolve(host)
+        except TimeoutError:
+            raise OSError(f"no answer within {limit:g} s") from None
+    if not found.addresses:
+        raise OSError("it has no address")
+    return found
+
+
+def _in_words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def is_name(host: str) -> bool:

@@ -47,7 +47,7 @@ class BackendConfig(Section):
             return value
         written = [key for key in ("url", "address") if key in value]
         if not written:
-            if "host" not in value and "port" not in value:
+            if not {"host", "port", "path"} & value.keys():
                 raise ValueError('the address is missing: write url: "http://web1:8080"')
             return value
         if len(written) == 2:

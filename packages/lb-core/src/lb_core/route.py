@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from lb_core.chain import Call, compile_chain, is_async
@@ -28,6 +29,7 @@ class Route:
 
     __slots__ = (
         "_owners",
+        "_silent",
         "before_is_async",
         "before_request",
         "config",
@@ -87,6 +89,7 @@ class Route:
         self.rewrites = bool(config.strip_prefix) or self.send_backend_host
         self.plugins: tuple[str, ...] = ()
         self._owners: dict[object, str] = {}
+        self._silent: dict[str, float] = {}
         self.before_request: Call | None = None
         self.before_is_async = False
         self.select_backend: Call = _nobody_chooses
@@ -122,8 +125,18 @@ class Route:
 
     def contain(self, error: Exception, hook: str) -> None:
         """A hook that watches has raised: say so, and let the request go on."""
+        self.report(error, hook, "the request went on without it")
+
+    def report(self, error: Exception, hook: str, outcome: str) -> None:
+        """Log what a plugin raised, with its traceback: once a second for each plugin, however often it fails."""
         self.plugin_errors += 1
-        log.error("plugin %r failed in %s; the request went on without it", self.culprit(error), hook, exc_info=error)
+        plugin = self.culprit(error)
+        now = monotonic()
+        if now < self._silent.get(plugin, 0.0):
+            return
+        self._silent[plugin] = now + 1.0
+        error.__context__ = None  # another plugin's failure, which was reported by itself
+        log.error("route %r: plugin %r failed in %s; %s", self.name, plugin, hook, outcome, exc_info=error)
 
     def _watching(self, caller: HookCaller) -> Call | None:
         """A chain whose caller contains what it raises; of several implementations none keeps another from its call."""

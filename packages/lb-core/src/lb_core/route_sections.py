@@ -75,10 +75,12 @@ class RouteOptions(Section):
     host_header: Literal["preserve", "backend"] = Field(
         default="preserve", description="Host to send: the client's, or the backend's address"
     )
-    send_proxy: Annotated[SendProxy, BeforeValidator(_off), WithJsonSchema({"enum": ["off", "v1", "v2", False]})] = Field(
-        default="off",
-        description="tell the backends each client's address in a PROXY header of this version; every request then "
-        "gets a connection of its own",
+    send_proxy: Annotated[SendProxy, BeforeValidator(_off), WithJsonSchema({"enum": ["off", "v1", "v2", False]})] = (
+        Field(
+            default="off",
+            description="tell the backends each client's address in a PROXY header of this version; every request then "
+            "gets a connection of its own",
+        )
     )
     priority: Whole = Field(default=0, ge=-1000, le=1000, description="higher is asked first, before any other order")
 

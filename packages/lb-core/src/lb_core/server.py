@@ -95,7 +95,9 @@ class OpenListener:
         elif not listener.port:
             listener = listener.model_copy(update={"port": self.sockets[0].getsockname()[1]})
         self.settings.listener = listener
-        self.settings.http = self.settings.http_protocol_class = Downstream if listener.proxy_protocol is None else Preface
+        self.settings.http = self.settings.http_protocol_class = (
+            Downstream if listener.proxy_protocol is None else Preface
+        )
         limits = listener.limits
         accepted = cast("set[object]", self._server.server_state.connections)
         connections = [each for each in accepted if isinstance(each, Downstream)]

@@ -213,7 +213,9 @@ def _parse_socket_file(value: str) -> Address | None:
         return None
     path = found[1]
     if not _SOCKET_FILE(path):
-        raise ValueError(f"{show(value)} is not the address of a unix socket: write an absolute path, unix:/run/lb.sock")
+        raise ValueError(
+            f"{show(value)} is not the address of a unix socket: write an absolute path, unix:/run/lb.sock"
+        )
     size = len(os.fsencode(path))
     if size > LONGEST_SOCKET_FILE:
         raise ValueError(f"{show(value)}: the path has {size} bytes, a unix socket takes {LONGEST_SOCKET_FILE} at most")

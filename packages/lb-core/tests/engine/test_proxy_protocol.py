@@ -119,7 +119,9 @@ BAD = {
     "v2 a TLV over the end": block(0x21, 0x11, IPV4 + tlv(4, bytes(9))[:-1]),
     "v2 a TLV cut in its length": block(0x21, 0x11, IPV4 + b"\x04\x00"),
     "v2 a wrong checksum": with_checksum(0x11, IPV4)[:-1] + bytes((with_checksum(0x11, IPV4)[-1] ^ 1,)),
-    "v2 addresses changed under the checksum": with_checksum(0x11, IPV4).replace(b"\xc0\x00\x02\x07", b"\xc0\x00\x02\x08"),
+    "v2 addresses changed under the checksum": with_checksum(0x11, IPV4).replace(
+        b"\xc0\x00\x02\x07", b"\xc0\x00\x02\x08"
+    ),
     "v2 a checksum of two bytes": block(0x21, 0x11, IPV4 + tlv(3, b"\0\0")),
     "v2 too long": block(0x21, 0x11, IPV4, length=MAX_BLOCK - 15),
     "v2 a broken signature": SIGNATURE[:-1] + b"\r" + bytes(4),
@@ -177,7 +179,9 @@ PORTS = st.integers(0, 65535)
 
 
 @given(st.sampled_from(["v1", "v2"]), ADDRESSES, ADDRESSES, PORTS, PORTS)
-def test_what_is_written_is_read_again(version: Version, source: object, destination: object, one: int, two: int) -> None:
+def test_what_is_written_is_read_again(
+    version: Version, source: object, destination: object, one: int, two: int
+) -> None:
     data = write(version, End(str(source), one), End(str(destination), two))
     found = read(data + BEHIND)
     assert found is not None
@@ -200,8 +204,8 @@ def test_written_to_the_letter() -> None:
 @pytest.mark.parametrize("end", [UNIX_END, End("testclient", 50000)])
 def test_without_an_address_nothing_is_said(end: End) -> None:
     assert write("v1", end, ENDS4[1]) == b"PROXY UNKNOWN\r\n"
-    assert write("v2", end, ENDS4[1]) == block(0x21, 0, b"")
-    assert write("v2", ENDS6[0], end) == block(0x21, 0, b"")
+    assert write("v2", end, ENDS4[1]) == block(0x20, 0, b"")
+    assert write("v2", ENDS6[0], end) == block(0x20, 0, b"")
 
 
 def test_a_link_local_address_loses_its_zone() -> None:

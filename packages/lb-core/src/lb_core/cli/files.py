@@ -21,8 +21,9 @@ TEMPLATE = Path(__file__).with_name("lb.yaml")
 @lb.command()
 @click.argument("file", required=False, type=click.Path(readable=False))
 @config_option
+@click.option("--resolve", is_flag=True, help="Look up the names of backends too; those not found are named.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def check(file: str | None, path: str | None, as_json: bool) -> int:
+def check(file: str | None, path: str | None, resolve: bool, as_json: bool) -> int:
     """Check a configuration file without serving it.
 
     Shows everything that is wrong with it at once, and ends with status 3 then. Default: lb.yaml, lb.yml, lb.toml or
@@ -41,9 +42,12 @@ def check(file: str | None, path: str | None, as_json: bool) -> int:
         _print_json({"ok": False, "file": path, "problems": [_problem(problem) for problem in error.problems]})
         return CONFIG
     if as_json:
-        _print_json({"ok": True, "file": path, "problems": [], **_contents(balancer)})
+        unresolved = {"unresolved": _unresolved(balancer)} if resolve else {}
+        _print_json({"ok": True, "file": path, "problems": [], **_contents(balancer), **unresolved})
     else:
         click.echo("\n".join(_summary(path, balancer)))
+        for name, problem in _unresolved(balancer).items() if resolve else ():
+            click.echo(f"  warning    {name} does not resolve: {problem}")
     return DONE
 
 
@@ -106,6 +110,16 @@ def _summary(path: str, balancer: LoadBalancer) -> list[str]:
         f"  plugins    {', '.join(contents['plugins'])}",
         *(f"  left out   plugin {name}: {error}" for name, error in contents["broken_plugins"].items()),
     ]
+
+
+def _unresolved(balancer: LoadBalancer) -> dict[str, str]:
+    """The names of backends that do not resolve here and now, and why."""
+    import asyncio
+
+    from lb_core.names import unresolved
+
+    hosts = (backend.host for pool in balancer.pools.values() for backend in pool.backends)
+    return asyncio.run(unresolved(balancer.resolver, hosts))
 
 
 def _print_json(value: object) -> None:

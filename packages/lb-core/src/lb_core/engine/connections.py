@@ -45,7 +45,9 @@ async def connect(backend: Backend, limit: float) -> Upstream:
         raise ConnectTimeout(message) from problem
     except (OSError, ValueError) as problem:  # ValueError: a name that no resolver accepts
         if isinstance(problem, OSError) and problem.errno in OUT_OF_DESCRIPTORS:
-            raise NoDescriptor(f"backend {backend.name}: no file descriptor left to connect: raise LimitNOFILE") from problem
+            raise NoDescriptor(
+                f"backend {backend.name}: no file descriptor left to connect: raise LimitNOFILE"
+            ) from problem
         if lookup is not None:
             lookup.again()
         why = getattr(problem, "strerror", None) or problem

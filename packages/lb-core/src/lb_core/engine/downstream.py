@@ -241,11 +241,17 @@ class Downstream(Reader):
         if special.close:
             self.close = True
         end = request[5]
-        if special.length == len(data) - end:
-            body = data[end:]
+        if special.length == len(data) - end and type(special) is Plain:
+            # the whole request is here: most that have a body are short
             self.state = WAITING
-        else:
-            body = self._frame(data[end:], special.length, special.chunked)
+            self.plain = request[0] != b"HEAD"
+            self.exchange = exchange = Forwarding(route, self, self.peer, request, host)
+            if route.max_body and special.length > route.max_body:
+                exchange.begin_refused(_body_too_large(route.max_body))
+            else:
+                exchange.begin(data[end:])
+            return
+        body = self._frame(data[end:], special.length, special.chunked)
         self.plain = self.state == WAITING and self._may_be_plain(request[0], special)
         self.exchange = exchange = Forwarding(route, self, self._client(special), request, host)
         if route.max_body and self._too_large(special.length, route.max_body):

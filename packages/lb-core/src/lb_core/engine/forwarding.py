@@ -375,9 +375,7 @@ class Forwarding(Exchange):
 
     def _plugin_failed(self, error: Exception, hook: str) -> None:
         """A hook that decides has raised: answer 500, never let the request through."""
-        self.route.plugin_errors += 1
-        plugin = self.route.culprit(error)
-        log.error("route %r: plugin %r failed in %s", self.route.name, plugin, hook, exc_info=error)
+        self.route.report(error, hook, "the client was answered with 500")
         self.refuse(500, "plugin_error", "a plugin failed")
 
     @property

@@ -65,10 +65,13 @@ def read(data: bytes) -> Header | None:
 
 
 def write(version: Version, source: End, destination: End) -> bytes:
-    """A header that tells both ends; one that says "unknown" where either has no address: a unix socket."""
+    """A header that tells both ends; one that tells nothing where either has no address: a unix socket.
+
+    That is LOCAL in version 2, which every receiver must accept; HAProxy refuses PROXY with an unspecified family.
+    """
     hosts = _same_family(source.host, destination.host)
     if hosts is None:
-        return b"PROXY UNKNOWN\r\n" if version == "v1" else _block(_PROXY, 0, b"")
+        return write_local(version)
     first, second = hosts
     if version == "v1":
         form = "TCP4" if first.version == 4 else "TCP6"

@@ -247,7 +247,6 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
         special, method, target = _unusual_line(head)
     host: bytes | None = None
     length = -1
-    length_line = b""
     close = False
     for line in REQUEST_LINES(head):
         if line == KEPT_ALIVE:
@@ -262,7 +261,6 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
         name = line[:colon].lower()
         if name == b"\ncontent-length" and length < 0 and _PLAIN_LENGTH(line, colon + 1):
             length = int(line[colon + 1 :])
-            length_line = line
             continue
         if name == b"\nhost":
             if host is not None:
@@ -285,10 +283,13 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
                 if host is not None:
                     return method, target, host, head, None, end
             else:
-                # llhttp is shown neither: the shared parser would wait for a body, or for nothing ever again
                 if close:
                     head = head.replace(_CLOSED + b"\r\n", b"\n", 1)
-                _parser.feed_data(b"%b\r\n" % (head.replace(length_line + b"\r\n", b"\n", 1) if length >= 0 else head))
+                if not close and len(data) == end + length:
+                    _parser.feed_data(data)
+                else:
+                    # one of its own: the shared one would wait for a body, or for nothing ever again
+                    httptools.HttpRequestParser(SILENT).feed_data(data[:end])
                 if host is not None:
                     return method, target, host, head, Plain(length, close), end
         else:

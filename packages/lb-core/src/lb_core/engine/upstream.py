@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.flow import HIGH_WATER, PEER, Reader
-from lb_core.engine.heads import KEPT_ALIVE, cut
+from lb_core.engine.heads import KEPT_ALIVE, cut, is_digits
 from lb_core.engine.response_heads import (
     MAX_RESPONSE_HEAD,
     OK_LINE,
@@ -159,6 +159,8 @@ class Upstream(Reader):
 
     def _pass_first(self, exchange: Forwarding, status: int, data: bytes, line: bytes, left: int) -> bool:
         """An ordinary head with the first part of its body."""
+        if not is_digits(line[16:].strip(b" \t")):  # Python's int() reads `+5`, `1_000` and any number of digits
+            return False
         end = data.index(b"\r\n\r\n") + 4
         if exchange.downstream.close or not check_ordinary_head(data[:end], line):
             return False

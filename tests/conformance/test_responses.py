@@ -1,0 +1,16 @@
+"""Every response case: whole, split at every byte, and between other requests, along the fast path and the general one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance import tally
+from tests.conformance.bench import Bench
+from tests.conformance.case import ResponseCase
+from tests.conformance.response_cases import CASES
+from tests.conformance.response_runs import runs_of
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.rule}: {case.name}" for case in CASES])
+def test_response(bench: Bench, case: ResponseCase) -> None:
+    tally.count(f"response {case.rule}: {case.name}", bench.run(runs_of(bench, case)))

@@ -1,0 +1,82 @@
+"""A backend in a process of its own with answers that no buffers hold: `python -m tests.support.large_backend`.
+
+`/large` is 8 MB, written as far as it is read; everything else is a few bytes. Bodies are not read to their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from tests.support.repository import ROOT
+
+PIECE = bytes(64 * 1024)
+PIECES = 128
+
+
+class Answering(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        for head in data.split(b"\r\n\r\n")[:-1]:
+            if head.startswith(b"GET /large "):
+                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(PIECE) * PIECES))
+                self.left = PIECES
+                self._write()
+            elif head.startswith((b"GET", b"HEAD")):
+                body = b"" if head.startswith(b"HEAD") else b"hello\n"
+                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n" + body)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self._write()
+
+    def _write(self) -> None:
+        while self.left and not self.paused:
+            self.left -= 1
+            self.transport.write(PIECE)
+
+
+@contextmanager
+def large_backend() -> Iterator[int]:
+    """Such a process; yields its port."""
+    command = [sys.executable, "-m", "tests.support.large_backend"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+async def main() -> None:
+    """Listen, print the port, and serve until killed or until the parent has gone."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    gone = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), gone.set)
+    await gone.wait()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    from tests.support.slow import raise_file_limit
+
+    raise_file_limit()
+    uvloop.run(main())
