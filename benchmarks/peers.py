@@ -42,7 +42,7 @@ def lb_config(backends: Backends, port: int) -> str:
 listeners:
   web:
     address: "127.0.0.1:{port}"
-    limits: {{requests: 1000000000}}
+    limits: {{requests: 1000000000, connections: 0}}
 access_log: off
 routes:
   "*":
@@ -57,7 +57,7 @@ def lb_full_config(backends: Backends, port: int, log: Path) -> str:
 listeners:
   web:
     address: "127.0.0.1:{port}"
-    limits: {{requests: 1000000000}}
+    limits: {{requests: 1000000000, connections: 0}}
 trusted_proxies: [127.0.0.0/8]
 access_log: {{format: json, file: "{log}"}}
 defaults:

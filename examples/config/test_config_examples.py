@@ -92,3 +92,9 @@ def test_unix_sockets(plugins: Plugins) -> None:
     assert (config.listeners[0].path, config.listeners[0].mode) == ("/run/lb/lb.sock", 0o660)
     assert [backend.path for backend in config.pools[0].backends] == ["/run/app/app.sock", "/run/app/old.sock"]
     assert config.trusted_proxies == ("unix",)
+
+
+def test_hostile_clients(plugins: Plugins) -> None:
+    (listener,) = loaded("hostile_clients.yaml", plugins).listeners
+    limits = listener.limits
+    assert (limits.connections, limits.per_client, limits.body_rate, limits.read_rate) == (20_000, 200, 1000, 1000)

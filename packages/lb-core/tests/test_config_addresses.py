@@ -109,7 +109,7 @@ def test_names_of_backends(plugins: Plugins) -> None:
 
 def test_a_backend_is_in_one_place() -> None:
     for wrong in ({}, {"host": "a"}, {"port": 1}, {"host": "a", "port": 1, "path": "/a"}):
-        with pytest.raises(ValueError, match="address is missing|at a host and port, or at a socket file"):
+        with pytest.raises(ValueError, match=r"address is missing|at a host and port, or at a socket file"):
             BackendConfig(**wrong)
     assert BackendConfig(path="/run/a.sock").path == "/run/a.sock"
 

@@ -28,17 +28,18 @@ NO_LIMIT = 1 << 60
 
 
 class Backend:
-    """An address that serves requests: `host` and `port`, or the `path` of a unix socket; `address` says it in one text.
+    """An address that serves requests: `host` and `port`, or the `path` of a unix socket; `address` is its text.
 
     `id` is `route/name` and outlives reloads. `authority` is what its Host field says, where the route asks for that.
-    `send_proxy` is the version of the PROXY header it is sent (`v1`, `v2`), or `off`. `weight` is 0-1000 (0 takes no new requests). `max_connections` is the
-    number of requests it may have in flight (`NO_LIMIT` for none). `in_flight`, `requests` and `failures` count whole
-    exchanges and failed attempts. `labels` are free-form strings and numbers for strategies. `idle` belongs to the
-    engine: open connections without a request, freshest last. `lookup` holds the addresses of a host that is a name,
-    None where it is an address.
+    `send_proxy` is the version of the PROXY header it is sent (`v1`, `v2`), or `off`. `weight` is 0-1000 (0 takes no
+    new requests). `max_connections` is the number of requests it may have in flight (`NO_LIMIT` for none). `in_flight`,
+    `requests` and `failures` count whole exchanges and failed attempts. `labels` are free-form strings and numbers for
+    strategies. `idle` belongs to the engine: open connections without a request, freshest last. `lookup` holds the
+    addresses of a host that is a name, None where it is an address.
     """
 
     __slots__ = (
+        "__weakref__",
         "address",
         "authority",
         "backup",

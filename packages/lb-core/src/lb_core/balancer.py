@@ -324,6 +324,7 @@ class LoadBalancer:
             old, new = self._check_configs[name], wanted.get(name)
             if new is None or (old.health_check, old.host) != (new.health_check, new.host):
                 self._checks.pop(name).cancel()
+                del self._check_configs[name]
         for name, config in wanted.items():
             self._check_configs[name] = config
             if name not in self._checks and config.health_check is not None:

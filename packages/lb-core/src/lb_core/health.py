@@ -24,6 +24,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from lb_core.direct_probe import BODY_MOST, DirectProbe, open_stream
 from lb_core.names import addresses_of
@@ -208,7 +209,7 @@ class HttpProbe:
             limits=httpx.Limits(max_connections=None, keepalive_expiry=3 * check.interval),
             headers={"User-Agent": "lb-health-check"},
         )
-        self._asked: set[Backend] = set()
+        self._asked: WeakSet[Backend] = WeakSet()  # of those that have left the pool nothing stays
         self._direct = DirectProbe(check, host)
 
     async def __aenter__(self) -> HttpProbe:
@@ -291,7 +292,7 @@ def in_words(error: BaseException, timeout: float) -> str:
     return str(error) or type(error).__name__
 
 
-_NO_DESCRIPTOR = "no file descriptor is free"
+_NO_DESCRIPTOR = "too many open files"
 _WORDS = {
     errno.ECONNREFUSED: "connection refused",
     errno.ECONNRESET: "connection reset",

@@ -152,10 +152,11 @@ class Names:
             else:
                 begin = self._clock()
                 self._take(name, found)
-                seconds, pause = min(max(found.ttl, self._shortest), self._longest), self._shortest
+                seconds, pause = min(found.ttl, self._longest), self._shortest
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await name.called.wait()
+            # also after an answer that holds for less
             await asyncio.sleep(max(0.0, begin + self._shortest - self._clock()))
 
     def _take(self, name: Name, found: Resolution) -> None:

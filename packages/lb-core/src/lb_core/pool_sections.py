@@ -11,7 +11,6 @@ from lb_core.backend import SendProxy
 from lb_core.section import TOKEN, Section
 from lb_core.settings import Port, PositiveDuration, Whole, Written
 
-
 _TARGET = re.compile(r"/[!-~]*").fullmatch
 _HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]+").fullmatch
 _SPAN = re.compile(r"([1-5][0-9]{2})(?: ?- ?([1-5][0-9]{2}))?").fullmatch

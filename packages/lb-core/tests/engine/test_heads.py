@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lb_core.engine.heads import cut, field_value
-from lb_core.engine.request_heads import Special, read_request
+from lb_core.engine.request_heads import read_request
 from lb_core.engine.response_heads import (
     ResponseHead,
     check_ordinary_response,
@@ -15,6 +17,9 @@ from lb_core.engine.response_heads import (
     read_response,
 )
 from lb_core.errors import RequestError
+
+if TYPE_CHECKING:
+    from lb_core.engine.special import Special
 
 FIELDS_MOST = 100
 

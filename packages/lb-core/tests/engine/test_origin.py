@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from lb_core.engine.heads import cut
 from lb_core.engine.origin import Network, Origin, is_trusted
-from lb_core.engine.request_heads import Special, read_request
+from lb_core.engine.request_heads import read_request
+
+if TYPE_CHECKING:
+    from lb_core.engine.special import Special
 
 PROXIES: tuple[Network, ...] = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 

@@ -130,7 +130,8 @@ def test_what_follows_a_head_changes_nothing_about_it(first: bytes, lines: list[
     assert (said(request), refusal) == (said(other), other_refusal)
     if request is not None and other is not None:
         assert request[3] == other[3]
-        assert request[3] == head[:-2] or (request[3] == cut(head[:-2], [b"connection:"]) and request[4] is not None)
+        without_close = head[:-2].replace(b"\nConnection: close\r\n", b"\n", 1)
+        assert request[3] == head[:-2] or (request[3] == without_close and request[4] is not None)
         assert request[5] == other[5] == len(head)
 
 
@@ -313,8 +314,7 @@ def host_of(raw: bytes) -> bytes | None:
     try:
         return normalise(raw)
     except RequestError as error:
-        assert (error.status, error.word) == (400, "bad_host")
-        return None
+        return None if error.word == "bad_host" else b"refused otherwise"
 
 
 @given(HOSTS)

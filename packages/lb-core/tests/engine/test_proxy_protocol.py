@@ -174,7 +174,7 @@ def test_any_bytes_are_a_header_or_none_or_refused(data: bytes) -> None:
         assert found is None or found.length <= len(prefix + data)
 
 
-ADDRESSES = st.ip_addresses(v=4) | st.ip_addresses(v=6).filter(lambda each: each.ipv4_mapped is None)
+ADDRESSES = st.ip_addresses(v=4) | st.ip_addresses(v=6)
 PORTS = st.integers(0, 65535)
 
 

@@ -51,8 +51,8 @@ def run(
 ) -> int:
     """Serve a configuration file, or backends alone.
 
-    A BACKEND is HOST:PORT or an http:// URL. Without any, the file named with -c is served, or lb.yaml, lb.yml, lb.toml
-    or balancer.py of this directory. A change of the file is taken over while it runs.
+    A BACKEND is HOST:PORT, an http:// URL or unix:/path. Without any, the file named with -c is served, or lb.yaml,
+    lb.yml, lb.toml or balancer.py of this directory. A change of the file is taken over while it runs.
 
     \b
     lb run 127.0.0.1:9001 127.0.0.1:9002 --listen 127.0.0.1:8080

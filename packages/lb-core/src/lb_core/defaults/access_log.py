@@ -115,6 +115,7 @@ class AccessLog:
         while True:
             await asyncio.sleep(FLUSH_EVERY)
             self.flush()
+            self._names.clear()  # lest routes and backends that a reload has replaced live on here
 
     def _json(self, now: float, exchange: Exchange) -> bytes:
         second = int(now)
@@ -180,7 +181,7 @@ class AccessLog:
         self._stamp = time.strftime(self._pattern, time.gmtime(second)).encode("ascii")
 
     def _name(self, named: object) -> bytes:
-        """The name of a route or a backend, escaped once and kept for as long as the object serves."""
+        """The name of a route or a backend, escaped once and kept for a second."""
         if named is None:
             return b""
         if len(self._names) >= NAMES_MOST:

@@ -90,6 +90,8 @@ class Ejection:
             self._failing.pop(exchange.backend, None)
 
     def _failed(self, backend: Backend, why: str) -> None:
+        if backend not in self._failing:
+            self._forget_those_gone()
         count = self._failing[backend] = self._failing.get(backend, 0) + 1
         if count >= self._settings.consecutive_failures and not backend.ejected and self._may_eject(backend):
             self._eject(backend, f"{count} failures in a row, the last: {why}")

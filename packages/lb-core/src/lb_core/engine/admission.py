@@ -20,6 +20,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
+from lb_core.engine.deadlines import NEVER
 from lb_core.events import Event
 from lb_core.exchange import Response
 from lb_core.units import counted
@@ -44,6 +45,8 @@ _ANSWER = Response.problem(
 
 def ceiling(descriptors: float) -> float:
     """How many clients a limit on open files allows, so that each of them can have a connection to a backend."""
+    if descriptors == NEVER:
+        return NEVER
     return max((descriptors - min(RESERVED, descriptors // 4)) // 2, 1)
 
 

@@ -34,7 +34,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _OURS = frozenset((b"connection", b"keep-alive", b"transfer-encoding"))
-_DROPPED = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer", b"host"))
+_DROPPED = frozenset((b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer", b"host"))
+"""What is between the client and the server only, or written anew; Connection stays, for what it names must go too."""
 
 
 class ServerState:
@@ -146,6 +147,7 @@ class _Exchanged(asyncio.Transport):
             feeding.cancel()
             await asyncio.wait([feeding])
             self._downstream.connection_lost(None)
+            del self._downstream  # the two hold each other; what is written from now on is dropped
         if self._broken:
             raise ConnectionResetError("the response was cut short, and so is the connection to the client")
 
@@ -287,18 +289,28 @@ def _request_head(scope: Scope, first: dict[str, Any]) -> tuple[bytes, bool]:
     target = _target(scope)
     if scope.get("query_string"):
         target += b"?" + scope["query_string"]
+    http10 = scope.get("http_version") == "1.0"
+    _check_framing(headers, http10)
     has_body = bool(first.get("body") or first.get("more_body"))
     chunked = has_body and b"content-length" not in dict(headers)
     lines = [b"%b %b HTTP/1.1" % (scope["method"].encode("latin-1"), target)]
     host = [value for name, value in headers if name == b"host"] or [_server(scope)]
     lines += [b"Host: %b" % value for value in host]
-    lines += [b"%b: %b" % field for field in headers if field[0] not in _DROPPED]
+    dropped = _DROPPED | {b"expect"} if http10 else _DROPPED
+    lines += [b"%b: %b" % field for field in headers if field[0] not in dropped]
     lines += [b"Transfer-Encoding: chunked"] if chunked else []
     lines += [b"Connection: close"]
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     if not head.count(b"\n") == head.count(b"\r") == len(lines) + 1:
         raise RequestError(400, "bad_head", "a field or the path holds a line break")
     return head, chunked
+
+
+def _check_framing(headers: list[tuple[bytes, bytes]], http10: bool) -> None:
+    """Refuse codings that the server may have read otherwise than we would, and that we take off with its chunks."""
+    codings = [value.strip(b" \t").lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings and (codings != [b"chunked"] or http10 or b"content-length" in dict(headers)):
+        raise RequestError(400, "bad_framing", "Transfer-Encoding must be exactly one `chunked` and stand alone")
 
 
 def _target(scope: Scope) -> bytes:

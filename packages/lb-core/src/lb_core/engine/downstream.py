@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, cast
 from lb_core.engine.backlog import unacknowledged
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.deadlines import NEVER
-from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader, unread
+from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader, reset, unread
 from lb_core.engine.forwarding import Forwarding
-from lb_core.engine.request_heads import Plain, RequestHead, Special, read_request
+from lb_core.engine.request_heads import RequestHead, read_request
 from lb_core.engine.retries import EVENTS
+from lb_core.engine.special import Plain, Special
 from lb_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -493,13 +494,17 @@ class Downstream(Reader):
     def expired(self, now: float) -> None:
         """The deadline has passed."""
         closing = self.transport.is_closing()
-        if (self.stalled or closing) and self._still_reads(now):
-            return
+        if self.stalled or closing:
+            if self._still_reads(now):
+                return
+            reset(self.transport)  # else the kernel would keep what it holds for this client, for minutes
         if self.exchange is not None:
             self.deadline = NEVER
             self.exchange.expire()
         elif self.state == HEAD and self.buffer:
             self._refuse(RequestError(408, "head_timeout", "the request head did not come in time"), self.buffer)
+        elif self.state == HEAD and unread(self.transport):
+            self.deadline = now + LINGER_SECONDS  # a request came in time, and the loop has not come to it yet
         else:
             self.transport.abort() if self.stalled or closing else self.transport.close()
             self.deadline = now + LINGER_SECONDS

@@ -30,6 +30,7 @@ from lb_core.engine.retries import (
     is_idempotent,
     is_stale,
     may_retry,
+    may_reuse,
 )
 from lb_core.errors import (
     AttemptError,
@@ -208,14 +209,13 @@ class Forwarding(Exchange):
         self.attempts += 1
         self.trying = True
         backend.in_flight += 1
-        if backend.idle and self.attempts == 1:
+        if backend.idle and (self.attempts == 1 or may_reuse(self)):
             connection: Upstream = backend.idle.popitem()[0]  # type: ignore[assignment]  # the freshest
             if connection.idle_since + IDLE_LIMIT > self.started:
                 self._send(connection)
                 return
             connection.transport.close()
             drop(backend)  # all others have been idle for longer
-        # a retry goes over a connection that cannot have been closed while idle
         self._wait_for(self._connect(backend))
 
     def _nobody(self) -> None:
@@ -261,7 +261,7 @@ class Forwarding(Exchange):
             if backend.send_proxy != "off":
                 connection.transport.write(header_for(self, backend.send_proxy))
         except AttemptError as error:
-            self.failed(error)
+            self.failed(error.with_traceback(None))  # its frames hold the exchange, which holds the error
         else:
             if connection.transport.is_closing():  # nothing has been sent, so that any request may go elsewhere
                 self.failed(ConnectFailed(f"backend {backend.name} closed the connection as soon as it was made"))

@@ -9,7 +9,8 @@
 
 `trusted_proxies` is empty by default and nobody is believed, loopback included: what a client sends under these names
 is removed before ours are added. Who comes over a unix socket has no address: X-Forwarded-For, X-Real-IP and
-X-Forwarded-Port are left out, unless `unix` is trusted and said them. An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is that IPv4 address.
+X-Forwarded-Port are left out, unless `unix` is trusted and said them. An IPv4 address written as IPv6
+(`::ffff:192.0.2.1`) is that IPv4 address.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from lb_core.engine.request_heads import Plain, Special
+    from lb_core.engine.special import Plain, Special
 
 Network = IPv4Network | IPv6Network | Literal["unix"]
 """Whom to believe: an address range, or who comes over a unix socket and has no address."""

@@ -3,11 +3,11 @@
     PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\\r\\n         version 1: a line of at most 107 bytes
     \\r\\n\\r\\n\\0\\r\\nQUIT\\n, command, family, length, …      version 2: 16 bytes, then as many as they say
 
-Both are read and written by HAProxy's proxy-protocol.txt, to the letter: a port with a leading zero, a command or family
-that is not assigned, an address block too short, a TLV that runs over the end or a checksum that is wrong is no header.
-LOCAL, UNKNOWN and an unspecified family say that there is nothing to say: the socket's own addresses hold. TLVs are
-skipped, but for the checksum (CRC32c), which is compared where there is one. UDP counts like TCP: HTTP/3 comes over it
-to the proxy in front of us.
+Both are read and written by HAProxy's proxy-protocol.txt, to the letter: a port with a leading zero, a command or
+family that is not assigned, an address block too short, a TLV that runs over the end or a checksum that is wrong is no
+header. LOCAL, UNKNOWN and an unspecified family say that there is nothing to say: the socket's own addresses hold. TLVs
+are skipped, but for the checksum (CRC32c), which is compared where there is one. UDP counts like TCP: HTTP/3 comes over
+it to the proxy in front of us.
 
 No socket here: bytes in, addresses out.
 """

@@ -53,7 +53,7 @@ def check_ordinary_response(data: bytes) -> bool:
 
 
 def check_ordinary_head(head: bytes, line: bytes) -> bool:
-    """The same for a head whose framing line is `line`; llhttp is shown it without a body, so that it waits for none."""
+    """The same for a head whose framing line is `line`; llhttp is shown no body, so that it waits for none."""
     return check_ordinary_response(head.replace(line + b"\r", b"\nContent-Length: 0\r", 1))
 
 

@@ -64,6 +64,14 @@ def _has_others(exchange: Forwarding) -> bool:
     return backend is not None and bool(exchange.route.pool.others(backend))
 
 
+def may_reuse(exchange: Forwarding) -> bool:
+    """Whether a further attempt may take an idle connection, which its backend may be closing just now.
+
+    Only after a refused one, and where a stale connection would be forgiven: else a retry could be lost to bad luck.
+    """
+    return isinstance(exchange.error, ConnectFailed) and not exchange.unusual & STALE and is_idempotent(exchange)
+
+
 def _within_budget(exchange: Forwarding) -> bool:
     route = exchange.route
     if exchange.unusual & BUDGETED:

@@ -150,6 +150,8 @@ class Upstream(Reader):
                 if changed is not None:
                     data = b"%b\r\n%b" % (changed, data[-length:] if length else b"")
         downstream.transport.write(data)
+        if self.held:
+            self.release(self.held)  # the client does not keep up; that is no matter of the next exchange
         self.exchange = None
         self.used = True
         self.idle_since = now

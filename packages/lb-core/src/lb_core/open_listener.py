@@ -1,0 +1,142 @@
+"""One open listener: its sockets, its connections, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import uvicorn
+
+from lb_core.engine.admission import Admission
+from lb_core.engine.downstream import Downstream
+from lb_core.engine.preface import Preface, Refusals
+from lb_core.listening import BACKLOG, accept_waiting, listen, url
+from lb_core.socket_files import SocketFile
+
+if TYPE_CHECKING:
+    from lb_core.balancer import LoadBalancer
+    from lb_core.config import ListenerConfig
+
+LOOK_AT_DRAIN = 0.02
+
+
+class ListenerSettings(uvicorn.Config):
+    """What the protocol class finds as its `config`: the balancer as `app`, and the listener."""
+
+    def __init__(self, balancer: LoadBalancer, listener: ListenerConfig) -> None:
+        super().__init__(
+            balancer,
+            http=Downstream,
+            ws="none",
+            loop="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+        )
+        self.listener = listener
+        self.admission = Admission(balancer.engine, listener.name, balancer.notify)
+        self.refusals = Refusals(balancer.notify)
+
+
+class OpenListener:
+    """One listener's sockets and connections: uvicorn's server without its main loop and its signal handlers."""
+
+    def __init__(self, balancer: LoadBalancer, listener: ListenerConfig) -> None:
+        self.sockets = listen(listener)
+        self._file = SocketFile(listener.path) if listener.path else None
+        self.settings = ListenerSettings(balancer, listener)
+        self._server = uvicorn.Server(self.settings)
+        self._late: list[socket.socket] = []
+        self._hurried = False
+        self.use(listener)
+
+    def use(self, listener: ListenerConfig) -> None:
+        """Take these settings for new connections; where it says port 0, they see the port that was given."""
+        if listener.path:
+            os.chmod(listener.path, listener.mode)
+        elif not listener.port:
+            listener = listener.model_copy(update={"port": self.sockets[0].getsockname()[1]})
+        self.settings.listener = listener
+        self.settings.http = self.settings.http_protocol_class = (
+            Downstream if listener.proxy_protocol is None else Preface
+        )
+        limits = listener.limits
+        accepted = cast("set[object]", self._server.server_state.connections)
+        connections = [each for each in accepted if isinstance(each, Downstream)]
+        self.settings.admission.use(limits.connections, limits.per_client, connections)
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it can be reached from this machine."""
+        return [url(bound) for bound in self.sockets]
+
+    async def accept(self) -> None:
+        """Begin to accept connections."""
+        self.settings.load()
+        self._server.lifespan = self.settings.lifespan_class(self.settings)
+        await self._server.startup(self.sockets)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections live on, and those nobody has accepted yet are left to `drain`."""
+        self._late += accept_waiting(self.sockets)
+        self.close()
+
+    def close(self) -> None:
+        """Close the listening sockets; connections live on."""
+        for server in getattr(self._server, "servers", ()):
+            server.close()
+        for opened in self.sockets:
+            opened.close()
+        if self._file is not None:
+            self._file.remove()
+
+    async def drain(self, grace: float) -> int:
+        """Let each connection finish its exchange, for `grace` seconds; returns how many had to be cut."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        self.stop_accepting()
+        for accepted in self._late:
+            with suppress(OSError):  # its client has gone
+                await loop.connect_accepted_socket(self._protocol, accepted, ssl=self.settings.ssl)
+        connections: set[Any] = self._server.server_state.connections
+        told: set[Any] = set()
+        while True:
+            for connection in connections - told:
+                connection.shutdown()
+                told.add(connection)
+            await asyncio.sleep(LOOK_AT_DRAIN)  # some that the loop has accepted are only now being made
+            if not connections or self._hurried or loop.time() >= end:
+                return await self._cut()
+
+    def _protocol(self) -> asyncio.Protocol:
+        factory: Any = self.settings.http_protocol_class
+        made: asyncio.Protocol = factory(config=self.settings, server_state=self._server.server_state)
+        return made
+
+    def hurry(self) -> None:
+        """End a drain that is under way."""
+        self._hurried = True
+
+    async def _cut(self) -> int:
+        state = self._server.server_state
+        rest = [transport for transport in map(_transport, list(state.connections)) if transport is not None]
+        for transport in rest:
+            transport.abort()
+        for task in list(state.tasks):
+            task.cancel()
+        if rest:
+            await asyncio.sleep(0)  # connection_lost is called on the next turn of the loop
+        return len(rest)
+
+
+def _transport(connection: Any) -> asyncio.Transport | None:
+    return getattr(connection, "transport", None)
