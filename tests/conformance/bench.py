@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvloop
+
 from lb_core import Exchange, hookimpl
 from lb_core.engine.asgi import EmbeddedSettings, ServerState
 from lb_core.engine.downstream import Downstream
-
 from tests.conformance.clients import Connected, Fed
 from tests.conformance.recorder import Recorder
 from tests.support.balancing import balancing
@@ -125,7 +125,13 @@ class Bench:
                 for each in waiting:
                     await each
 
-            await asyncio.gather(*(next_ones() for _ in range(min(together, len(work)))))
+            runners = [asyncio.create_task(next_ones()) for _ in range(min(together, len(work)))]
+            try:
+                await asyncio.gather(*runners)
+            finally:
+                for runner in runners:
+                    runner.cancel()
+                await asyncio.gather(*runners, return_exceptions=True)
         finally:
             for left in waiting:
                 left.close()

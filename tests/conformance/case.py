@@ -30,9 +30,10 @@ class RequestCase:
     """Bytes from a client.
 
     `seen` are the requests the backend sees, `answers` the statuses the client sees, `methods` what they answer, `kept`
-    whether the connection goes on afterwards (None: as the last answer says, which must be true). `partial` allows the backend to have been sent the beginning of a request
-    that turns out to be malformed, as long as it never sees its end. `marked` allows a field to be put in behind the
-    request line, which sends the request along the general path. `asgi` says why an ASGI server treats it otherwise.
+    whether the connection goes on afterwards (None: as the last answer says, which must be true). `partial` allows the
+    backend to have been sent the beginning of a request that turns out to be malformed, as long as it never sees its
+    end. `marked` allows a field to be put in behind the request line, which sends the request along the general path;
+    `followed` a request to be put behind. `asgi` says why an ASGI server treats the case otherwise.
     """
 
     name: str
@@ -63,6 +64,10 @@ class ResponseCase:
     `end` says what the backend does then: keep, close or reset. At the client: `status`, `body`, `fields` and `absent`
     of the answer, `interim` statuses before it, and `cut`, when the connection must break before the answer is whole
     (the body then is a beginning of `body`). `reused` says whether the backend's connection may serve another request.
+
+    `ends`, where it is not 0, is where the response ends and what nobody asked for begins. When that comes in a later
+    read, nobody could tell it from the answer to the next request on that connection, if one were under way by then:
+    so these runs are made alone, and the connection must be closed while idle.
     """
 
     name: str
@@ -80,7 +85,7 @@ class ResponseCase:
     kept: bool = True
     end: str = "keep"
     request: bytes = b"GET %b HTTP/1.1\r\n" + HOST + b"\r\n"
-    until_close: bool = False
+    ends: int = 0
 
 
 class Requests:

@@ -62,11 +62,17 @@ for name, body, whole in (
     ("none", chunked(), b""),
     ("a size in capitals", b"A\r\nhellohello\r\n0\r\n\r\n", b"hellohello"),
     ("zeros before a size", b"0005\r\nhello\r\n000\r\n\r\n", b"hello"),
-    ("data that looks like framing", chunked(b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"), b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+    (
+        "data that looks like framing",
+        chunked(b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+        b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n",
+    ),
     ("data of blank lines", chunked(b"\r\n\r\n"), b"\r\n\r\n"),
 ):
     CHUNKS.take(name, post(CHUNKED, body), Seen(b"POST", body=whole))
-CHUNKS.take("two requests", post(CHUNKED, chunked(b"hello")) * 2, Seen(b"POST", body=b"hello"), Seen(b"POST", body=b"hello"))
+CHUNKS.take(
+    "two requests", post(CHUNKED, chunked(b"hello")) * 2, Seen(b"POST", body=b"hello"), Seen(b"POST", body=b"hello")
+)
 for name, body, cve in (
     ("letters for a size", b"zz\r\nhello\r\n", ""),
     ("a letter behind a size", b"5g\r\nhello\r\n", ""),
@@ -96,7 +102,9 @@ for name, body, cve in (
     ("digits of another script", "٥\r\nhello\r\n".encode(), "CVE-2023-47627"),
     ("NUL", b"5\0\r\nhello\r\n", ""),
 ):
-    CHUNKS.refuse(name, post(CHUNKED, body + GOOD), cve=cve, partial=True)
+    # whole to whoever reads the size or the end of a line more freely
+    end = b"" if body.endswith((b"0\r\n\r\n", b"0\n\r\n", b"0\r\n\n", b"\rX")) else b"0\r\n\r\n"
+    CHUNKS.refuse(name, post(CHUNKED, body + end + GOOD), cve=cve, partial=True)
 
 EXTENSIONS = Requests("chunk extensions", "RFC 9112 section 7.1.1")
 for name, body in (
@@ -134,7 +142,12 @@ for name, trailer in (
     TRAILERS.take(
         name,
         post(b"Trailer: X-A\r\n" + CHUNKED, b"5\r\nhello\r\n0\r\n" + trailer + b"\r\n\r\n"),
-        Seen(b"POST", body=b"hello", fields={"host": (b"example.com",)}, absent=("x-a", "x-b", "authorization", "trailer")),
+        Seen(
+            b"POST",
+            body=b"hello",
+            fields={"host": (b"example.com",)},
+            absent=("x-a", "x-b", "authorization", "trailer"),
+        ),
         asgi="may merge trailer fields into the header",
     )
 for name, trailer, cve in (
@@ -150,5 +163,8 @@ for name, trailer, cve in (
     ("without number", b"\r\n".join([b"X-A: " + b"b" * 3000] * 6), "CVE-2023-46589"),
 ):
     TRAILERS.refuse(
-        name, post(CHUNKED, b"5\r\nhello\r\n0\r\n" + trailer + b"\r\n\r\n"), cve=cve, partial=True,
-    )  # fmt: skip
+        name,
+        post(CHUNKED, b"5\r\nhello\r\n0\r\n" + trailer + b"\r\n\r\n"),
+        cve=cve,
+        partial=True,
+    )

@@ -110,7 +110,8 @@ class Feed(asyncio.Transport):
         self.protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        return self.protocol
+        found: asyncio.BaseProtocol = self.protocol
+        return found
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": (self._peer, 40000), "sockname": ("127.0.0.1", 8080)}.get(name, default)

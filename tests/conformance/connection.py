@@ -13,7 +13,11 @@ NAMED.take("close in a second field", field_line(b"Connection: keep-alive\r\nCon
 NAMED.take("one", field_line(b"X-A: b\r\nConnection: x-a"), Seen(absent=("x-a", "connection")))
 NAMED.take("two", field_line(b"X-A: b\r\nX-B: c\r\nConnection: X-A, X-B"), Seen(absent=("x-a", "x-b", "connection")))
 NAMED.take("every one of a name", field_line(b"X-A: b\r\nConnection: x-a\r\nX-A: c"), Seen(absent=("x-a",)))
-NAMED.take("in two Connections", field_line(b"Connection: x-a\r\nX-A: b\r\nConnection: x-b\r\nX-B: c"), Seen(absent=("x-a", "x-b")))
+NAMED.take(
+    "in two Connections",
+    field_line(b"Connection: x-a\r\nX-A: b\r\nConnection: x-b\r\nX-B: c"),
+    Seen(absent=("x-a", "x-b")),
+)
 NAMED.take("one that is not there", field_line(b"Connection: x-a"), Seen(absent=("x-a", "connection")))
 NAMED.take("a cookie", field_line(b"Cookie: a=b\r\nConnection: cookie"), Seen(absent=("cookie",)))
 NAMED.take("an empty list", field_line(b"Connection: ,"), Seen(absent=("connection",)))
@@ -51,15 +55,30 @@ HOPS.take("Proxy-Authorization", field_line(b"Proxy-Authorization: Basic YTpi"))
 HOPS.take("Authorization", field_line(b"Authorization: Basic YTpi"), Seen(fields={"authorization": (b"Basic YTpi",)}))
 
 UPGRADE = Requests("Upgrade", "RFC 9110 section 7.8, RFC 6455 section 4.1")
-WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13"
+WEBSOCKET = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13"
+)
 SWITCHED = Seen(fields={"upgrade": (b"websocket",), "connection": (b"Upgrade",)})
 NOT_SWITCHED = Seen(absent=("upgrade", "connection", "http2-settings"))
 NO_TUNNEL = "offers no tunnel"
 UPGRADE.take("a WebSocket", field_line(WEBSOCKET), SWITCHED, answers=(101,), followed=False, asgi=NO_TUNNEL)
-UPGRADE.take("a WebSocket in capitals", field_line(WEBSOCKET.upper()), Seen(fields={"upgrade": (b"WEBSOCKET",)}),
-             answers=(101,), followed=False, asgi=NO_TUNNEL)  # fmt: skip
-UPGRADE.take("a list in Connection", field_line(b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket"), SWITCHED,
-             answers=(101,), followed=False, asgi=NO_TUNNEL)  # fmt: skip
+UPGRADE.take(
+    "a WebSocket in capitals",
+    field_line(WEBSOCKET.upper()),
+    Seen(fields={"upgrade": (b"WEBSOCKET",)}),
+    answers=(101,),
+    followed=False,
+    asgi=NO_TUNNEL,
+)
+UPGRADE.take(
+    "a list in Connection",
+    field_line(b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket"),
+    SWITCHED,
+    answers=(101,),
+    followed=False,
+    asgi=NO_TUNNEL,
+)
 for name, text in (
     ("h2c", b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQA"),
     ("h2c without Connection", b"Upgrade: h2c"),
@@ -79,15 +98,24 @@ for name, text, body in (
 ):
     asked = HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + text + b"\r\n"
     UPGRADE.refuse(name, get(asked) + body, asgi=NO_TUNNEL)
-UPGRADE.take("with POST", post(b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5", b"hello"),
-             Seen(b"POST", body=b"hello", absent=("upgrade", "connection")))  # fmt: skip
+UPGRADE.refuse(
+    "with POST", post(b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5", b"hello"), asgi=NO_TUNNEL
+)
 
 EXPECT = Requests("Expect", "RFC 9110 section 10.1.1")
 EXPECT.take("100-continue", post(b"Expect: 100-continue\r\nContent-Length: 5", b"hello"), Seen(b"POST", body=b"hello"))
 EXPECT.take("in capitals", post(b"Expect: 100-Continue\r\nContent-Length: 5", b"hello"), Seen(b"POST", body=b"hello"))
-EXPECT.take("chunked", post(b"Expect: 100-continue\r\nTransfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n"), Seen(b"POST", body=b"hello"))
-EXPECT.take("in HTTP/1.0", get(HOST + b"Expect: 100-continue\r\nContent-Length: 5\r\n", b"POST / HTTP/1.0") + b"hello",
-            Seen(b"POST", body=b"hello", absent=("expect",)), kept=False)  # fmt: skip
+EXPECT.take(
+    "chunked",
+    post(b"Expect: 100-continue\r\nTransfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n"),
+    Seen(b"POST", body=b"hello"),
+)
+EXPECT.take(
+    "in HTTP/1.0",
+    get(HOST + b"Expect: 100-continue\r\nContent-Length: 5\r\n", b"POST / HTTP/1.0") + b"hello",
+    Seen(b"POST", body=b"hello", absent=("expect",)),
+    kept=False,
+)
 for text in (b"200-ok", b"100-continue, x", b"", b"100-continue;a=b", b'"100-continue"'):
     EXPECT.refuse(text.decode() or "empty", post(b"Expect: " + text + b"\r\nContent-Length: 0"), 417)
 
@@ -96,9 +124,22 @@ OLD.take("no keep-alive", line(b"GET / HTTP/1.0"), kept=False)
 OLD.take("keep-alive", get(HOST + b"Connection: keep-alive\r\n", b"GET / HTTP/1.0"), Seen(absent=("connection",)))
 OLD.take("close", get(HOST + b"Connection: close\r\n", b"GET / HTTP/1.0"), Seen(absent=("connection",)), kept=False)
 OLD.take("no Host", b"GET / HTTP/1.0\r\n\r\n", kept=False)
-OLD.take("a body", get(HOST + b"Content-Length: 5\r\n", b"POST / HTTP/1.0") + b"hello", Seen(b"POST", body=b"hello"), kept=False)
-OLD.take("absolute form", line(b"GET http://example.com/a HTTP/1.0"), Seen(target=b"/a"), kept=False, asgi="reads the path alone")
-OLD.take("named fields", get(HOST + b"X-A: b\r\nConnection: x-a\r\n", b"GET / HTTP/1.0"), Seen(absent=("x-a",)), kept=False)
+OLD.take(
+    "a body",
+    get(HOST + b"Content-Length: 5\r\n", b"POST / HTTP/1.0") + b"hello",
+    Seen(b"POST", body=b"hello"),
+    kept=False,
+)
+OLD.take(
+    "absolute form",
+    line(b"GET http://example.com/a HTTP/1.0"),
+    Seen(target=b"/a"),
+    kept=False,
+    asgi="reads the path alone",
+)
+OLD.take(
+    "named fields", get(HOST + b"X-A: b\r\nConnection: x-a\r\n", b"GET / HTTP/1.0"), Seen(absent=("x-a",)), kept=False
+)
 OLD.refuse("two Hosts", get(HOST + HOST, b"GET / HTTP/1.0"))
 
 PIPELINING = Requests("pipelining", "RFC 9112 section 9.3.2")
@@ -106,12 +147,27 @@ TWO = (Seen(target=b"/good"), Seen(target=b"/good"))
 PIPELINING.take("two", GOOD * 2, *TWO)
 PIPELINING.take("seven", GOOD * 7, *[Seen(target=b"/good")] * 7, cve="CVE-2023-46137")
 PIPELINING.take("behind a body", post(b"Content-Length: 5", b"hello") + GOOD, Seen(b"POST", body=b"hello"), TWO[0])
-PIPELINING.take("behind chunks", post(b"Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n") + GOOD, Seen(b"POST", body=b"hello"), TWO[0])
+PIPELINING.take(
+    "behind chunks",
+    post(b"Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n") + GOOD,
+    Seen(b"POST", body=b"hello"),
+    TWO[0],
+)
 PIPELINING.take("empty lines between", GOOD + b"\r\n\r\n" + GOOD, *TWO)
 PIPELINING.take("HEAD, then GET", line(b"HEAD /a HTTP/1.1") + GOOD, Seen(b"HEAD", b"/a"), TWO[0])
 PIPELINING.take("behind close", field_line(b"Connection: close") + GOOD, Seen(), kept=False)
 PIPELINING.take("behind HTTP/1.0", line(b"GET / HTTP/1.0") + GOOD, Seen(), kept=False)
-PIPELINING.take("a bad one behind", GOOD + field_line(b"X A: b"), TWO[0], answers=(200, 400), methods=(b"GET", b"GET"), kept=False)
-PIPELINING.take("a doubly framed one behind", GOOD + post(b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"), TWO[0],
-                answers=(200, 400), methods=(b"GET", b"POST"), kept=False)  # fmt: skip
-PIPELINING.take("garbage behind", GOOD + b"garbage\r\n\r\n", TWO[0], answers=(200, 400), methods=(b"GET", b"GET"), kept=False)
+PIPELINING.take(
+    "a bad one behind", GOOD + field_line(b"X A: b"), TWO[0], answers=(200, 400), methods=(b"GET", b"GET"), kept=False
+)
+PIPELINING.take(
+    "a doubly framed one behind",
+    GOOD + post(b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"),
+    TWO[0],
+    answers=(200, 400),
+    methods=(b"GET", b"POST"),
+    kept=False,
+)
+PIPELINING.take(
+    "garbage behind", GOOD + b"garbage\r\n\r\n", TWO[0], answers=(200, 400), methods=(b"GET", b"GET"), kept=False
+)

@@ -69,17 +69,21 @@ FOLDING.take("none", field_line(b"X-A: b c"), Seen(fields={"x-a": (b"b c",)}))
 FOLDING.refuse("with a blank", field_line(b"X-A: b\r\n c: d"))
 FOLDING.refuse("with a tab", field_line(b"X-A: b\r\n\tc"))
 FOLDING.refuse("at once", get(b" X-A: b\r\n" + HOST), marked=False)
-FOLDING.refuse("at once, with a Content-Length", get(b" Content-Length: 5\r\n" + HOST), cve="CVE-2024-27982", marked=False)
+FOLDING.refuse(
+    "at once, with a Content-Length", get(b" Content-Length: 5\r\n" + HOST), cve="CVE-2024-27982", marked=False
+)
 FOLDING.refuse("a blank before a length", post(b" Content-Length: 5", b"hello"), cve="CVE-2024-27982")
 FOLDING.refuse("a blank before a coding", post(b" Transfer-Encoding: chunked", b"0\r\n\r\n"), cve="CVE-2020-7238")
 FOLDING.refuse("into nothing", field_line(b"X-A:\r\n b"))
 FOLDING.refuse("a blank line of blanks", field_line(b"X-A: b\r\n "))
 FOLDING.refuse("the coding", post(b"Transfer-Encoding:\r\n chunked", b"0\r\n\r\n"), cve="CVE-2022-32215")
-FOLDING.refuse("the coding, within", post(b"Transfer-Encoding: chunked\r\n , identity", b"0\r\n\r\n"), cve="CVE-2022-32215")
+FOLDING.refuse(
+    "the coding, within", post(b"Transfer-Encoding: chunked\r\n , identity", b"0\r\n\r\n"), cve="CVE-2022-32215"
+)
 FOLDING.refuse("the length", post(b"Content-Length:\r\n 5", b"hello"), cve="CVE-2019-16792")
 
 SHADOWS = Requests("underscores", "RFC 3875 section 4.1.18")
-for name in (
+for shadow in (
     b"Content_Length",
     b"Transfer_Encoding",
     b"X_Forwarded_For",
@@ -89,5 +93,5 @@ for name in (
     b"X_Request_Id",
     b"Proxy_Connection",
 ):
-    SHADOWS.take(name.decode(), field_line(name + b": 5"), Seen(absent=(name.decode().lower(),)))
+    SHADOWS.take(shadow.decode(), field_line(shadow + b": 5"), Seen(absent=(shadow.decode().lower(),)))
 SHADOWS.take("one that shadows nothing", field_line(b"X_Tenant: 5"), Seen(fields={"x_tenant": (b"5",)}))

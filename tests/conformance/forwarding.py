@@ -28,17 +28,49 @@ for text in (
 NOBODY.take("Via is appended to", field_line(b"Via: 1.0 old"), Seen(fields={"via": (b"1.0 old", b"1.1 lb")}))
 
 TRUSTED = Requests("forwarding fields of a trusted proxy", "RFC 7239 section 5.2")
-TRUST = {"lanes": ("trusting",)}
-TRUSTED.take("none", get(), Seen(fields=OURS), **TRUST)
-TRUSTED.take("its scheme and host", field_line(b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: other.example"),
-             Seen(fields={"x-forwarded-proto": (b"https",), "x-forwarded-host": (b"other.example",)}), **TRUST)  # fmt: skip
-TRUSTED.take("the client's address", field_line(b"X-Forwarded-For: 192.0.2.7"), Seen(fields={"x-real-ip": (b"192.0.2.7",)}), **TRUST)
-TRUSTED.take("a chain", field_line(b"X-Forwarded-For: 192.0.2.6, 192.0.2.7"), Seen(fields={"x-real-ip": (b"192.0.2.7",)}), **TRUST)
-TRUSTED.take("a chain in two fields", field_line(b"X-Forwarded-For: 192.0.2.6\r\nX-Forwarded-For: 192.0.2.7"),
-             Seen(fields={"x-real-ip": (b"192.0.2.7",)}), **TRUST)  # fmt: skip
-TRUSTED.take("Forwarded", field_line(b"Forwarded: for=192.0.2.7"), Seen(fields={"forwarded": (b"for=192.0.2.7",)}), **TRUST)
-TRUSTED.take("a shadow", field_line(b"X_Forwarded_Proto: https"), Seen(fields=OURS), **TRUST)
-TRUSTED.take("two schemes", field_line(b"X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http"), **TRUST)
-TRUSTED.take("two hosts", field_line(b"X-Forwarded-Host: a.example\r\nX-Forwarded-Host: b.example"), **TRUST)
-TRUSTED.take("an empty scheme", field_line(b"X-Forwarded-Proto:"), Seen(fields=OURS), **TRUST)
-TRUSTED.take("named in Connection", field_line(b"X-Forwarded-Proto: https\r\nConnection: x-forwarded-proto"), **TRUST, cve="CVE-2022-31813")
+TRUST = ("trusting",)
+TRUSTED.take("none", get(), Seen(fields=OURS), lanes=TRUST)
+TRUSTED.take(
+    "its scheme and host",
+    field_line(b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: other.example"),
+    Seen(fields={"x-forwarded-proto": (b"https",), "x-forwarded-host": (b"other.example",)}),
+    lanes=TRUST,
+)
+TRUSTED.take(
+    "the client's address",
+    field_line(b"X-Forwarded-For: 192.0.2.7"),
+    Seen(fields={"x-real-ip": (b"192.0.2.7",)}),
+    lanes=TRUST,
+)
+TRUSTED.take(
+    "a chain",
+    field_line(b"X-Forwarded-For: 192.0.2.6, 192.0.2.7"),
+    Seen(fields={"x-real-ip": (b"192.0.2.7",)}),
+    lanes=TRUST,
+)
+TRUSTED.take(
+    "a chain in two fields",
+    field_line(b"X-Forwarded-For: 192.0.2.6\r\nX-Forwarded-For: 192.0.2.7"),
+    Seen(fields={"x-real-ip": (b"192.0.2.7",)}),
+    lanes=TRUST,
+)
+TRUSTED.take(
+    "Forwarded", field_line(b"Forwarded: for=192.0.2.7"), Seen(fields={"forwarded": (b"for=192.0.2.7",)}), lanes=TRUST
+)
+TRUSTED.take("a shadow", field_line(b"X_Forwarded_Proto: https"), Seen(fields=OURS), lanes=TRUST)
+TRUSTED.take(
+    "two schemes", field_line(b"X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http"), Seen(fields=OURS), lanes=TRUST
+)
+TRUSTED.take(
+    "two hosts",
+    field_line(b"X-Forwarded-Host: a.example\r\nX-Forwarded-Host: b.example"),
+    Seen(fields=OURS),
+    lanes=TRUST,
+)
+TRUSTED.take("an empty scheme", field_line(b"X-Forwarded-Proto:"), Seen(fields=OURS), lanes=TRUST)
+TRUSTED.take(
+    "named in Connection",
+    field_line(b"X-Forwarded-Proto: https\r\nConnection: x-forwarded-proto"),
+    lanes=TRUST,
+    cve="CVE-2022-31813",
+)

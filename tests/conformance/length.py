@@ -17,11 +17,20 @@ LENGTH.take("zeros before it", post(b"Content-Length: 005", b"hello"), BODY)
 LENGTH.take("zeros alone", post(b"Content-Length: 000"), NOTHING)
 LENGTH.take("tabs around it", post(b"Content-Length:\t5\t", b"hello"), BODY)
 LENGTH.take("with GET", field_line(b"Content-Length: 5") + b"hello", Seen(body=b"hello"))
-LENGTH.take("a body that looks like a request", post(b"Content-Length: 18", b"GET / HTTP/1.1\r\n\r\n"),
-            Seen(b"POST", body=b"GET / HTTP/1.1\r\n\r\n"))  # fmt: skip
-LENGTH.take("a body of blank lines", post(b"Content-Length: 8", b"\r\n\r\n\r\n\r\n"), Seen(b"POST", body=b"\r\n\r\n\r\n\r\n"))
-LENGTH.take("two requests", post(b"Content-Length: 5", b"hello") + post(b"Content-Length: 4", b"body"),
-            BODY, Seen(b"POST", body=b"body"))  # fmt: skip
+LENGTH.take(
+    "a body that looks like a request",
+    post(b"Content-Length: 18", b"GET / HTTP/1.1\r\n\r\n"),
+    Seen(b"POST", body=b"GET / HTTP/1.1\r\n\r\n"),
+)
+LENGTH.take(
+    "a body of blank lines", post(b"Content-Length: 8", b"\r\n\r\n\r\n\r\n"), Seen(b"POST", body=b"\r\n\r\n\r\n\r\n")
+)
+LENGTH.take(
+    "two requests",
+    post(b"Content-Length: 5", b"hello") + post(b"Content-Length: 4", b"body"),
+    BODY,
+    Seen(b"POST", body=b"body"),
+)
 for name, text, cve in (
     ("two", b"Content-Length: 5\r\nContent-Length: 6", "CVE-2017-7658"),
     ("two, the first 0", b"Content-Length: 0\r\nContent-Length: 5", "CVE-2020-10108"),

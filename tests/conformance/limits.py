@@ -1,4 +1,4 @@
-"""Limits of the request head and of the body; the listener of the bench takes 1 KiB of target, 4 KiB of head, 20 fields."""
+"""Limits of head and body; the listener of the bench takes 1 KiB of target, 4 KiB of head and 20 fields."""
 
 from __future__ import annotations
 
@@ -19,9 +19,22 @@ HEAD.refuse("too many fields", get(HOST + b"X-A: b\r\n" * 21), 431)
 HEAD.refuse("too many short fields", get(HOST + b"A:\r\n" * 120), 431)
 
 BODY = Requests("limits of a body", "RFC 9110 section 15.5.14")
-ROOM = {"lanes": ("limited",)}
-BODY.take("at the limit", post(b"Content-Length: 8", b"hellohel"), Seen(b"POST", body=b"hellohel"), **ROOM)
-BODY.take("chunks at the limit", post(b"Transfer-Encoding: chunked", chunked(b"hell", b"ohel")), Seen(b"POST", body=b"hellohel"), **ROOM)
-BODY.refuse("past it", post(b"Content-Length: 9", b"hellohell"), 413, kept=None, followed=False, **ROOM)
-BODY.refuse("far past it", post(b"Content-Length: 999999999999999999", b"hello"), 413, **ROOM)
-BODY.refuse("chunks past it", post(b"Transfer-Encoding: chunked", chunked(b"hell", b"ohell")), 413, kept=None, partial=True, followed=False, **ROOM)
+ROOM = ("limited",)
+BODY.take("at the limit", post(b"Content-Length: 8", b"hellohel"), Seen(b"POST", body=b"hellohel"), lanes=ROOM)
+BODY.take(
+    "chunks at the limit",
+    post(b"Transfer-Encoding: chunked", chunked(b"hell", b"ohel")),
+    Seen(b"POST", body=b"hellohel"),
+    lanes=ROOM,
+)
+BODY.refuse("past it", post(b"Content-Length: 9", b"hellohell"), 413, kept=None, followed=False, lanes=ROOM)
+BODY.refuse("far past it", post(b"Content-Length: 999999999999999999", b"hello"), 413, lanes=ROOM)
+BODY.refuse(
+    "chunks past it",
+    post(b"Transfer-Encoding: chunked", chunked(b"hell", b"ohell")),
+    413,
+    kept=None,
+    partial=True,
+    followed=False,
+    lanes=ROOM,
+)

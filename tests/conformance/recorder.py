@@ -99,8 +99,8 @@ class Recorder:
                     break
                 if link.writer.is_closing():
                     break
-        except (Cut, ConnectionError):
-            pass  # the balancer has left; what arrived is recorded
+        except (Cut, ConnectionError, RuntimeError):
+            pass  # the balancer has left (uvloop: RuntimeError, the handler is closed); what arrived is recorded
         finally:
             link.writer.transport.abort()
             link.ended.set()

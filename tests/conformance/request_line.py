@@ -25,7 +25,16 @@ VERSION.take("HTTP/1.0", line(b"GET / HTTP/1.0"), kept=False, followed=False)
 for version in (b"HTTP/1.2", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.9", b"HTTP/2", b"HTTP/3"):
     VERSION.refuse(version.decode(), line(b"GET / " + version), 505)
 VERSION.refuse("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, marked=False)
-for version in (b"HTTP/1.10", b"HTTP/01.1", b"HTTP/1,1", b"http/1.1", b"HTTP/1.1x", b"HTTP /1.1", b"HTTP/+1.1", b"HTTP/"):
+for version in (
+    b"HTTP/1.10",
+    b"HTTP/01.1",
+    b"HTTP/1,1",
+    b"http/1.1",
+    b"HTTP/1.1x",
+    b"HTTP /1.1",
+    b"HTTP/+1.1",
+    b"HTTP/",
+):
     VERSION.refuse(version.decode(), line(b"GET / " + version), cve="CVE-2023-49081" if b"+" in version else "")
 VERSION.refuse("none", line(b"GET /"), cve="CVE-2017-7656")
 VERSION.refuse("RTSP/1.0", line(b"SETUP rtsp://example.com/ RTSP/1.0"))
@@ -47,6 +56,7 @@ SPACES.refuse("a carriage return", line(b"GET\r/ HTTP/1.1"), cve="CVE-2016-8743"
 SPACES.refuse("a no-break space", line(b"GET\xa0/ HTTP/1.1"))
 
 LINE_ENDS = Requests("ends of lines", "RFC 9112 section 2.2")
+LINE_ENDS.take("CR LF", get())
 LINE_ENDS.refuse("LF behind the request line", b"GET / HTTP/1.1\n" + HOST + b"\r\n", cve="CVE-2022-32214")
 LINE_ENDS.refuse("LF throughout", b"GET / HTTP/1.1\nHost: example.com\n\n" + get(), cve="CVE-2019-16785")
 LINE_ENDS.refuse("CR throughout", b"GET / HTTP/1.1\rHost: example.com\r\r" + get(), cve="CVE-2023-30589")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.case import HOST, Responses, get
+from tests.conformance.case import Responses, get
 from tests.support.wire import chunked
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -10,6 +10,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 HELLO = b"Content-Length: 5\r\n\r\nhello"
 BODY = b"\r\n" + chunked(b"hello")
 OLD_CLIENT = get(line=b"GET %b HTTP/1.0")
+GET = get(line=b"GET %b HTTP/1.1")
 HEAD = get(line=b"HEAD %b HTTP/1.1")
 
 LENGTH = Responses("length of a response", "RFC 9112 section 6.2 and 6.3")
@@ -19,8 +20,11 @@ LENGTH.take("zeros before it", OK + b"Content-Length: 005\r\n\r\nhello")
 LENGTH.take("no blank", OK + b"Content-Length:5\r\n\r\nhello")
 LENGTH.take("in capitals", OK + b"CONTENT-LENGTH: 5\r\n\r\nhello")
 LENGTH.take("blank lines in the body", OK + b"Content-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n", body=b"\r\n\r\n\r\n\r\n")
-LENGTH.take("a response in the body", OK + b"Content-Length: 38\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            body=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
+LENGTH.take(
+    "a response in the body",
+    OK + b"Content-Length: 38\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    body=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+)
 LENGTH.take("closed behind it", OK + HELLO, end="close", reused=False)
 for name, text, cve in (
     ("two", b"Content-Length: 5\r\nContent-Length: 6", ""),
@@ -43,9 +47,15 @@ for name, text, cve in (
 CODING = Responses("coding of a response", "RFC 9112 section 6.1 and 6.3")
 CODING.take("chunked", OK + CHUNKED + BODY, fields={"transfer-encoding": (b"chunked",)}, absent=("content-length",))
 CODING.take("in capitals", OK + b"TRANSFER-ENCODING: CHUNKED\r\n" + BODY)
-CODING.take("for a client of HTTP/1.0", OK + CHUNKED + BODY, request=OLD_CLIENT, kept=False, absent=("transfer-encoding",))
+CODING.take(
+    "for a client of HTTP/1.0", OK + CHUNKED + BODY, request=OLD_CLIENT, kept=False, absent=("transfer-encoding",)
+)
 CODING.take("with an extension", OK + CHUNKED + b"\r\n5;a=b\r\nhello\r\n0\r\n\r\n")
-CODING.take("with a trailer field", OK + CHUNKED + b"Trailer: X-A\r\n\r\n5\r\nhello\r\n0\r\nX-A: b\r\n\r\n", absent=("x-a", "trailer"))
+CODING.take(
+    "with a trailer field",
+    OK + CHUNKED + b"Trailer: X-A\r\n\r\n5\r\nhello\r\n0\r\nX-A: b\r\n\r\n",
+    absent=("x-a", "trailer"),
+)
 CODING.take("several chunks", OK + CHUNKED + b"\r\n" + chunked(b"h", b"el", b"lo"))
 CODING.take("no chunks", OK + CHUNKED + b"\r\n" + chunked(), body=b"")
 CODING.take("closed behind it", OK + CHUNKED + BODY, end="close", reused=False)
@@ -96,7 +106,15 @@ for name, raw in (
 ):
     BREAKS.cut(name, raw, end="close")
     BREAKS.cut(name + ", reset", raw, end="reset")
-BREAKS.cut("until the end, reset", OK + b"\r\nhello", end="reset", until_close=True)
+BREAKS.cut("until the end, reset", OK + b"\r\nhello", end="reset")
+BREAKS.cut("until the end, reset, for a client of HTTP/1.0", OK + b"\r\nhello", end="reset", request=OLD_CLIENT)
+BREAKS.cut(
+    "in a length, for a client of HTTP/1.0", OK + b"Content-Length: 9\r\n\r\nhello", end="close", request=OLD_CLIENT
+)
+BREAKS.cut(
+    "between chunks, for a client of HTTP/1.0", OK + CHUNKED + b"\r\n5\r\nhello\r\n", end="close", request=OLD_CLIENT
+)
+CHUNKS.cut("letters for a size, for HTTP/1.0", OK + CHUNKED + b"\r\n5\r\nhello\r\nzz\r\n", request=OLD_CLIENT)
 BREAKS.refuse("within the head", OK + b"X-A: b\r\n", end="close")
 BREAKS.refuse("within the status line", b"HTTP/1.1 20", end="close")
 
@@ -107,30 +125,49 @@ CLOSES.take("nothing", OK + b"\r\n", end="close", reused=False, body=b"")
 CLOSES.take("for a client of HTTP/1.0", OK + b"\r\nhello", end="close", reused=False, request=OLD_CLIENT, kept=False)
 
 NO_BODY = Responses("responses without a body", "RFC 9110 section 6.4.1, RFC 9112 section 6.3, item 1")
-NO_BODY.take("HEAD with a length", OK + b"Content-Length: 5\r\n\r\n", request=HEAD, body=b"", fields={"content-length": (b"5",)})
+NO_BODY.take(
+    "HEAD with a length", OK + b"Content-Length: 5\r\n\r\n", request=HEAD, body=b"", fields={"content-length": (b"5",)}
+)
 NO_BODY.take("HEAD chunked", OK + CHUNKED + b"\r\n", request=HEAD, body=b"")
 NO_BODY.take("HEAD without either", OK + b"\r\n", request=HEAD, body=b"")
 NO_BODY.take("204", b"HTTP/1.1 204 No Content\r\n\r\n", status=204, body=b"")
-NO_BODY.take("204 with a length of 0", b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", status=204, body=b"", absent=("content-length",))
-NO_BODY.take("204 that says chunked", b"HTTP/1.1 204 No Content\r\n" + CHUNKED + b"\r\n", status=204, body=b"", absent=("transfer-encoding",))
+NO_BODY.take(
+    "204 with a length of 0",
+    b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+    status=204,
+    body=b"",
+    absent=("content-length",),
+)
+NO_BODY.take(
+    "204 that says chunked",
+    b"HTTP/1.1 204 No Content\r\n" + CHUNKED + b"\r\n",
+    status=204,
+    body=b"",
+    absent=("transfer-encoding",),
+)
 NO_BODY.take("304", b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", status=304, body=b"", fields={"etag": (b"x",)})
 NO_BODY.take("304 with a length", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", status=304, body=b"")
 NO_BODY.take("205 with a length of 0", b"HTTP/1.1 205 Reset\r\nContent-Length: 0\r\n\r\n", status=205, body=b"")
 
 POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 MORE = Responses("bytes behind a response", "RFC 9112 section 9.2")
-for name, raw in (
-    ("one", OK + HELLO + b"x"),
-    ("a line end", OK + HELLO + b"\r\n"),
-    ("NUL", OK + HELLO + b"\0"),
-    ("a response", OK + HELLO + POISON),
-    ("a response behind chunks", OK + CHUNKED + BODY + POISON),
-    ("an interim response", OK + HELLO + b"HTTP/1.1 100 Continue\r\n\r\n"),
+NOT_MODIFIED = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+for name, said, more in (
+    ("one", OK + HELLO, b"x"),
+    ("a line end", OK + HELLO, b"\r\n"),
+    ("NUL", OK + HELLO, b"\0"),
+    ("a response", OK + HELLO, POISON),
+    ("a response behind chunks", OK + CHUNKED + BODY, POISON),
+    ("an interim response", OK + HELLO, b"HTTP/1.1 100 Continue\r\n\r\n"),
 ):
-    MORE.take(name, raw, reused=False)
-MORE.take("a body for HEAD", OK + HELLO, request=HEAD, body=b"", reused=False)
-MORE.take("a response for HEAD", OK + b"Content-Length: 5\r\n\r\n" + POISON, request=HEAD, body=b"", reused=False)
-MORE.take("a body for 304", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello", status=304, body=b"", reused=False)
-MORE.take("a body for 204", b"HTTP/1.1 204 No Content\r\n\r\nhello", status=204, body=b"", reused=False)
-MORE.take("a response behind 204", b"HTTP/1.1 204 No Content\r\n\r\n" + POISON, status=204, body=b"", reused=False)
-MORE.take("a response behind a length of 0", OK + b"Content-Length: 0\r\n\r\n" + POISON, body=b"", reused=False)
+    MORE.take(name, said + more, reused=False, ends=len(said))
+for name, asked, status, said, more in (
+    ("a body for HEAD", HEAD, 200, OK + b"Content-Length: 5\r\n\r\n", b"hello"),
+    ("a response for HEAD", HEAD, 200, OK + b"Content-Length: 5\r\n\r\n", POISON),
+    ("a body for 304", GET, 304, NOT_MODIFIED, b"hello"),
+    ("a body for 204", GET, 204, NO_CONTENT, b"hello"),
+    ("a response behind 204", GET, 204, NO_CONTENT, POISON),
+    ("a response behind a length of 0", GET, 200, OK + b"Content-Length: 0\r\n\r\n", POISON),
+):
+    MORE.take(name, said + more, request=asked, status=status, body=b"", reused=False, ends=len(said))

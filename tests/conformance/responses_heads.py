@@ -49,7 +49,9 @@ STATUS.refuse("HTTP/0.9, a body alone", b"<html>hello</html>\r\n\r\n")
 
 FIELDS = Responses("fields of a response", "RFC 9112 section 5, RFC 9110 section 5.5")
 FIELDS.take("several", OK + b"X-A: b\r\nX-A: c\r\n" + HELLO, fields={"x-a": (b"b", b"c")})
-FIELDS.take("Set-Cookie twice", OK + b"Set-Cookie: a=b\r\nSet-Cookie: c=d\r\n" + HELLO, fields={"set-cookie": (b"a=b", b"c=d")})
+FIELDS.take(
+    "Set-Cookie twice", OK + b"Set-Cookie: a=b\r\nSet-Cookie: c=d\r\n" + HELLO, fields={"set-cookie": (b"a=b", b"c=d")}
+)
 FIELDS.take("high bytes", OK + b"X-A: \x80\xff\r\n" + HELLO, fields={"x-a": (b"\x80\xff",)})
 FIELDS.take("empty", OK + b"X-A:\r\n" + HELLO, fields={"x-a": (b"",)})
 FIELDS.take("a long one", OK + b"X-A: " + b"b" * 20_000 + b"\r\n" + HELLO, fields={"x-a": (b"b" * 20_000,)})
@@ -92,8 +94,13 @@ for name, text, reused in (
     HOPS.take(name, OK + text + b"\r\n" + HELLO, absent=GONE, reused=reused)
 HOPS.take("for a client of HTTP/1.0", OK + HELLO, request=OLD_CLIENT, kept=False, fields={"connection": (b"close",)})
 HOPS.take("for one that keeps alive", OK + HELLO, request=KEEPING_OLD_CLIENT, fields={"connection": (b"keep-alive",)})
-HOPS.take("close for the client", OK + HELLO, request=get(HOST + b"Connection: close\r\n", b"GET %b HTTP/1.1"), kept=False,
-          fields={"connection": (b"close",)})  # fmt: skip
+HOPS.take(
+    "close for the client",
+    OK + HELLO,
+    request=get(HOST + b"Connection: close\r\n", b"GET %b HTTP/1.1"),
+    kept=False,
+    fields={"connection": (b"close",)},
+)
 HOPS.refuse("a name that is no token", OK + b"Connection: a b\r\n" + HELLO)
 HOPS.refuse("Host", OK + b"Connection: host\r\n" + HELLO)
 
@@ -101,16 +108,31 @@ INTERIM = Responses("interim responses", "RFC 9110 section 15.2")
 INTERIM.take("103", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK + HELLO, interim=(103,))
 INTERIM.take("100", b"HTTP/1.1 100 Continue\r\n\r\n" + OK + HELLO, interim=(100,))
 INTERIM.take("three", b"HTTP/1.1 102 Processing\r\n\r\n" * 3 + OK + HELLO, interim=(102,) * 3)
-INTERIM.take("before chunks", b"HTTP/1.1 103 Hints\r\n\r\n" + OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", interim=(103,))
+INTERIM.take(
+    "before chunks",
+    b"HTTP/1.1 103 Hints\r\n\r\n" + OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    interim=(103,),
+)
 INTERIM.take("hidden from HTTP/1.0", b"HTTP/1.1 103 Hints\r\n\r\n" + OK + HELLO, request=OLD_CLIENT, kept=False)
 INTERIM.refuse("too many", b"HTTP/1.1 102 Processing\r\n\r\n" * 40 + OK + HELLO, interim=(102,) * 16)
 INTERIM.refuse("one with a length", b"HTTP/1.1 103 Hints\r\nContent-Length: 5\r\n\r\nhello" + OK + HELLO)
 INTERIM.refuse("one that is chunked", b"HTTP/1.1 103 Hints\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + OK + HELLO)
 INTERIM.refuse("one that is malformed", b"HTTP/1.1 103 Hints\r\nX A: b\r\n\r\n" + OK + HELLO)
-INTERIM.refuse("a malformed one behind", b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nX A: b\r\n" + HELLO, interim=(103,))
+INTERIM.refuse(
+    "a malformed one behind", b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nX A: b\r\n" + HELLO, interim=(103,)
+)
 INTERIM.refuse("101 that nobody asked for", b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
-INTERIM.refuse("101 to a WebSocket that nobody asked for", b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
-INTERIM.refuse("101 for h2c", b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
-               request=get(HOST + b"Connection: upgrade\r\nUpgrade: h2c\r\n", b"GET %b HTTP/1.1"))  # fmt: skip
-INTERIM.refuse("101 without Upgrade", b"HTTP/1.1 101 Switching\r\n\r\n",
-               request=get(HOST + b"Connection: upgrade\r\nUpgrade: websocket\r\n", b"GET %b HTTP/1.1"))  # fmt: skip
+INTERIM.refuse(
+    "101 to a WebSocket that nobody asked for",
+    b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+)
+INTERIM.refuse(
+    "101 for h2c",
+    b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+    request=get(HOST + b"Connection: upgrade\r\nUpgrade: h2c\r\n", b"GET %b HTTP/1.1"),
+)
+INTERIM.refuse(
+    "101 without Upgrade",
+    b"HTTP/1.1 101 Switching\r\n\r\n",
+    request=get(HOST + b"Connection: upgrade\r\nUpgrade: websocket\r\n", b"GET %b HTTP/1.1"),
+)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.conformance import tally
-from tests.conformance.bench import Bench
-from tests.conformance.case import RequestCase
 from tests.conformance.request_cases import CASES
 from tests.conformance.request_runs import runs_of
+
+if TYPE_CHECKING:
+    from tests.conformance.bench import Bench
+    from tests.conformance.case import RequestCase
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.rule}: {case.name}" for case in CASES])

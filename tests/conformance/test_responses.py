@@ -1,14 +1,18 @@
-"""Every response case: whole, split at every byte, and between other requests, along the fast path and the general one."""
+"""Every response case: whole, split at every byte, between other requests, on the fast path and the general one."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conformance import tally
-from tests.conformance.bench import Bench
-from tests.conformance.case import ResponseCase
 from tests.conformance.response_cases import CASES
 from tests.conformance.response_runs import runs_of
+
+if TYPE_CHECKING:
+    from tests.conformance.bench import Bench
+    from tests.conformance.case import ResponseCase
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.rule}: {case.name}" for case in CASES])

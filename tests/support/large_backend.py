@@ -1,21 +1,24 @@
 """A backend in a process of its own with answers that no buffers hold: `python -m tests.support.large_backend`.
 
-`/large` is 8 MB, written as far as it is read; everything else is a few bytes. Bodies are not read to their end.
+`/large` is 8 MB and `/page` 256 KB, written as far as they are read; everything else is a few bytes. Bodies of requests
+are not read to their end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
+from lb_core.listening import TCP_NOTSENT_LOWAT, UNSENT
 from tests.support.repository import ROOT
 
 PIECE = bytes(64 * 1024)
-PIECES = 128
+PIECES = {b"GET /large": 128, b"GET /page ": 4}
 
 
 class Answering(asyncio.Protocol):
@@ -30,9 +33,10 @@ class Answering(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for head in data.split(b"\r\n\r\n")[:-1]:
-            if head.startswith(b"GET /large "):
-                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(PIECE) * PIECES))
-                self.left = PIECES
+            pieces = PIECES.get(head[:10])
+            if pieces is not None:
+                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(PIECE) * pieces))
+                self.left = pieces
                 self._write()
             elif head.startswith((b"GET", b"HEAD")):
                 body = b"" if head.startswith(b"HEAD") else b"hello\n"
@@ -66,7 +70,9 @@ def large_backend() -> Iterator[int]:
 async def main() -> None:
     """Listen, print the port, and serve until killed or until the parent has gone."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=4096)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    listening.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)  # it stands for a machine of its own
+    server = await loop.create_server(Answering, sock=listening, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     gone = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), gone.set)

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.support.repository import ROOT
 
 @dataclass
 class Probe:
-    """GETs over connections of their own, one after the other; `seconds` is what each whole second saw."""
+    """GETs over connections of their own, one after the other; `seconds` holds what ended in each second: answered?"""
 
     times: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -26,8 +27,11 @@ class Probe:
 
     @property
     def available(self) -> float:
-        """The share of seconds in which every probe was answered."""
-        return sum(map(all, self.seconds.values())) / max(len(self.seconds), 1)
+        """The share of seconds in which a probe was answered, and none was not."""
+        whole = range(max(self.seconds, default=0))  # the last one is a part
+        return sum(bool(self.seconds.get(second)) and all(self.seconds[second]) for second in whole) / max(
+            len(whole), 1
+        )
 
     def p(self, share: float) -> float:
         """A quantile of the answer times, in milliseconds."""
@@ -36,7 +40,7 @@ class Probe:
 
     def __str__(self) -> str:
         return (
-            f"{len(self.times)} probes, available {self.available:.0%} of {len(self.seconds)} s, "
+            f"{len(self.times)} probes, available {self.available:.0%} of {max(self.seconds, default=0)} s, "
             f"p50 {self.p(0.5):.1f} ms, p99 {self.p(0.99):.1f} ms, worst {self.p(1):.0f} ms"
         )
 
@@ -58,10 +62,13 @@ def probing(port: int) -> Iterator[Probe]:
 
 def main(port: int, pause: float = 0.02) -> None:
     """Probe until a line comes on standard input; then print the figures."""
-    import threading
-
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
+
+    def until_told() -> None:
+        sys.stdin.readline()
+        stop.set()
+
+    threading.Thread(target=until_told, daemon=True).start()
     begin = time.monotonic()
     times: list[float] = []
     failures: list[str] = []
@@ -69,7 +76,7 @@ def main(port: int, pause: float = 0.02) -> None:
     while not stop.is_set():
         start = time.monotonic()
         failure = _ask(port)
-        seconds[int(start - begin)].append(not failure)
+        seconds[int(time.monotonic() - begin)].append(not failure)
         if failure:
             failures.append(failure)
         else:

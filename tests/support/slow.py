@@ -12,6 +12,8 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
+TICK = 0.1
+
 _AGENT = "Host: slow.example\r\nUser-Agent: slow\r\n"
 
 
@@ -23,23 +25,24 @@ class Mode:
     opening: bytes
     drip: bytes = b""
     reads: int = 4096
-    gap: float = 0.5
+    gap: float = 2.0
     receive_buffer: int = 0
 
 
 HEADERS = Mode("slow headers", f"GET / HTTP/1.1\r\n{_AGENT}".encode(), b"X-Slow: 1\r\n")
 BODY = Mode("slow body", f"POST / HTTP/1.1\r\n{_AGENT}Content-Length: 8192\r\n\r\n".encode(), b"x=1&")
 CHUNKS = Mode("slow chunks", f"POST / HTTP/1.1\r\n{_AGENT}Transfer-Encoding: chunked\r\n\r\n".encode(), b"1\r\nx\r\n")
-READ = Mode("slow read", f"GET /large HTTP/1.1\r\n{_AGENT}\r\n".encode(), reads=32, receive_buffer=1024)
+READ = Mode("slow read", f"GET /page HTTP/1.1\r\n{_AGENT}\r\n".encode(), reads=32, receive_buffer=1024)
+READ_LARGE = Mode("slow read of 8 MB", READ.opening.replace(b"/page", b"/large"), reads=32, receive_buffer=1024)
 _RANGES = ",".join(f"5-{end}" for end in range(1500))
 RANGE = Mode("range", f"HEAD / HTTP/1.1\r\n{_AGENT}Range: bytes=0-,{_RANGES}\r\n\r\n".encode())
-MODES = (HEADERS, BODY, CHUNKS, READ, RANGE)
+MODES = (HEADERS, BODY, CHUNKS, READ, READ_LARGE, RANGE)
 
 
 class Crowd:
     """So many connections in one mode, opened again where they are closed, from a thread of its own."""
 
-    def __init__(self, port: int, mode: Mode, size: int, *, rate: float = 2000.0, again: bool = True) -> None:
+    def __init__(self, port: int, mode: Mode, size: int, *, rate: float = 1000.0, again: bool = True) -> None:
         self.closed: Counter[str] = Counter()
         """Connections that ended, by the first line of what they were told."""
         self.ages: list[float] = []
@@ -51,6 +54,7 @@ class Crowd:
         self._rate = rate
         self._again = again
         self._open: dict[socket.socket, tuple[float, bytes]] = {}
+        self._due: dict[socket.socket, float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -78,13 +82,14 @@ class Crowd:
         left = self._size
         while not self._stopping.is_set():
             begin = time.monotonic()
-            wanted = min(self._size - len(self._open) if self._again else left, int(self._rate * self._mode.gap))
+            wanted = min(self._size - len(self._open) if self._again else left, int(self._rate * TICK))
             for _ in range(wanted):
                 left -= self._connect()
             self.most = max(self.most, len(self._open))
-            for each in list(self._open):
+            for each in [each for each, due in self._due.items() if due <= begin]:
+                self._due[each] = begin + self._mode.gap
                 self._turn(each)
-            self._stopping.wait(max(self._mode.gap - (time.monotonic() - begin), 0.01))
+            self._stopping.wait(max(TICK - (time.monotonic() - begin), 0.01))
 
     def _connect(self) -> bool:
         opened = socket.socket()
@@ -99,7 +104,9 @@ class Crowd:
             opened.close()
             self.closed[f"connecting: {errno.errorcode.get(error.errno or 0, str(error))}"] += 1
             return False
-        self._open[opened] = time.monotonic(), b""
+        now = time.monotonic()
+        self._open[opened] = now, b""
+        self._due[opened] = now + self._mode.gap
         return True
 
     def _turn(self, each: socket.socket) -> None:
@@ -119,6 +126,7 @@ class Crowd:
 
     def _gone(self, each: socket.socket, how: str) -> None:
         since, _ = self._open.pop(each)
+        del self._due[each]
         self.closed[how] += 1
         self.ages.append(time.monotonic() - since)
         each.close()
