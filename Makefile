@@ -11,7 +11,7 @@ GENERATORS := $(wildcard docs/generate_*.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types docs unit fuzz bench bench-instructions bench-memory constraints clean
+.PHONY: help install demo test check lint types docs unit hostile fuzz bench bench-instructions bench-memory constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +41,15 @@ types: $(STAMP) ## mypy --strict on sources, examples and benchmarks
 unit: $(STAMP) ## the unit tests only, fast (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -q packages $(ARGS)
 
+hostile: $(STAMP) ## 4,000 slow clients for 20 s in each of slowhttptest's modes, with the figures (ARGS="-k read" for some)
+	@tools/ensure-commands slowhttptest:slowhttptest
+	@LB_HOSTILE=1 $(BIN)/python -m pytest -q -s tests/integration/test_slow_clients.py tests/integration/test_descriptors.py $(ARGS)
+
 fuzz: $(STAMP) ## 20,000 broken requests and responses against the invariants (ARGS="--seed 1 --count 100000")
 	@$(BIN)/python -m tests.fuzz.run --count 20000 $(ARGS)
+
+soak: $(STAMP) ## a million mixed requests, and what they leave in memory (ARGS="--requests 100000")
+	@$(BIN)/python -m tests.soak.run $(ARGS)
 
 docs: $(STAMP) ## write the generated pages of docs/ again
 	@for page in $(GENERATORS); do $(BIN)/python $$page || exit 1; done

@@ -8,11 +8,8 @@ quiet when nothing has moved in it for a number of turns of the loop, each of wh
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +20,9 @@ from lb_core.engine.downstream import TUNNEL
 from lb_core.plugins import Plugins
 from lb_core.server import Server
 from tests.fuzz.mutate import REQUEST, Input
-from tests.fuzz.reading import Malformed, Message, read_request, read_response
+from tests.fuzz.outcome import Outcome, Seen
+from tests.fuzz.peers import BackendPeer, Peer, reset
+from tests.fuzz.reading import Malformed, Message, read_response
 from tests.support.balancing import tree
 
 if TYPE_CHECKING:
@@ -55,145 +54,6 @@ class Meddler:
         exchange.response_headers["X-Plugin"] = "response"
 
 
-@dataclass(slots=True)
-class Seen:
-    """A request that reached the backend, as far as it came."""
-
-    message: Message
-    connection: int
-    answer: bytes = b""
-    """The body it was answered with."""
-    tunnel: bytes = b""
-    answered: bool = False
-
-
-@dataclass(slots=True)
-class Outcome:
-    """All that an input caused."""
-
-    seen: list[Seen] = field(default_factory=list)
-    malformed: list[str] = field(default_factory=list)
-    """What reached the backend and was no request."""
-    received: bytes = b""
-    """What the client got."""
-    ended: str = "open"
-    """How its connection stood when nothing moved any more: open, closed, reset."""
-    hangs: list[str] = field(default_factory=list)
-    sentinel: list[str] = field(default_factory=list)
-    after: bytes = b""
-    """The body that a last request over the same connection must be answered with."""
-
-
-class Peer(asyncio.Protocol):
-    """A client's connection: keeps all it gets, and how it ended."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.received = b""
-        self.ended = "open"
-        self.transport = cast("asyncio.Transport", None)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.lane.moved += 1
-        self.received += data
-
-    def eof_received(self) -> bool:
-        self.lane.moved += 1
-        self.ended = "closed"
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lane.moved += 1
-        if self.ended == "open":
-            self.ended = "reset" if exc is not None else "closed"
-
-    def reset(self) -> None:
-        """End with RST."""
-        reset(self.transport)
-
-
-class BackendPeer(asyncio.Protocol):
-    """A connection to the backend: reads strictly, records, answers."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.number = 0
-        self.buffer = b""
-        self.current: Seen | None = None
-        self.tunnel = False
-        self.bad = False
-        self.transport = cast("asyncio.Transport", None)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.lane.moved += 1
-        self.lane.opened += 1
-        self.number = self.lane.opened
-        self.lane.backend_peers.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lane.moved += 1
-        self.lane.backend_peers.discard(self)
-
-    def data_received(self, data: bytes) -> None:
-        self.lane.moved += 1
-        if self.bad:
-            return
-        if self.tunnel and self.current is not None:
-            self.current.tunnel += data
-            return
-        self.buffer += data
-        try:
-            self._read()
-        except Malformed as error:
-            self.bad = True
-            self.lane.outcome.malformed.append(f"{error}: {self.buffer[:400]!r}")
-            self.transport.abort()
-
-    def _read(self) -> None:
-        while self.buffer:
-            if self.buffer[:1] in b"\r\n":
-                raise Malformed("an empty line before a request")
-            message = read_request(self.buffer)
-            if message is None:
-                return
-            self._record(message)
-            if message.broken:
-                raise Malformed(message.broken)
-            if not message.complete:
-                return
-            self.buffer = self.buffer[message.end :]
-            current, self.current = cast("Seen", self.current), None
-            self.lane.answer(current, self)
-            if self.tunnel:
-                current.tunnel, self.buffer, self.current = self.buffer, b"", current
-
-    def _record(self, message: Message) -> None:
-        if self.current is not None:
-            self.current.message = message
-            return
-        self.current = Seen(message, self.number)
-        if not self.lane.is_sentinel(message):
-            self.lane.outcome.seen.append(self.current)
-            if message.complete:
-                return
-            if self.lane.input is not None and self.lane.input.early:
-                self.lane.answer(self.current, self)
-            elif message.all(b"expect"):
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """End a connection with RST instead of FIN."""
-    opened = transport.get_extra_info("socket")
-    if opened is not None and opened.fileno() >= 0:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
 class Lane:
     """One balancer and what surrounds it."""
 
@@ -207,7 +67,6 @@ class Lane:
         self.backend_port = 0
         self.port = 0
         self.balancer: LoadBalancer
-        self.busy_until_end = False
         self._nonce = 0
         self._awaited: dict[bytes, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -346,15 +205,25 @@ class Lane:
 
     async def _ask_for_trouble(self, client: Peer, given: Input, outcome: Outcome) -> None:
         """The attacker is the backend."""
+        if given.pipelined:
+            further, outcome.after = self._further()
+            client.transport.write(request_for(given) + further)
+            await self._settle(outcome, lambda: self._must_answer(given))
+            return
         client.transport.write(request_for(given))
         await self._settle(outcome, lambda: self._must_answer(given))
         if client.ended != "open":
             return
         response = _final(client.received, given)
         if response is not None and response.complete and len(client.received) == response.end:
-            token, outcome.after = self._token()
-            client.transport.write(b"GET /after HTTP/1.1\r\nHost: example.com\r\nX-Sentinel: %b\r\n\r\n" % token)
+            further, outcome.after = self._further()
+            client.transport.write(further)
             await self._settle(outcome, lambda: not client.received.endswith(outcome.after) and client.ended == "open")
+
+    def _further(self) -> tuple[bytes, bytes]:
+        """A second request over the same connection, and the body of its answer."""
+        token, answer = self._token()
+        return b"GET /after HTTP/1.1\r\nHost: example.com\r\nX-Sentinel: %b\r\n\r\n" % token, answer
 
     def _must_answer(self, given: Input) -> bool:
         """Whether the balancer has all it will ever get, and still owes an answer."""

@@ -13,8 +13,8 @@ VARIANTS = ("plain", "limits", "rewriting", "plugins", "trusting")
 """How the balancer is set up: see `lanes`."""
 
 TOKENS = (
-    b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\n\n", b"\0", b" ", b"\t", b":", b",", b";", b"\x0b", b"\x7f", b"\x80", b"\xff",
-    b"#", b"/", b"*", b"@", b"?", b"%0d%0a", b"-", b"+", b"_", b'"', b"[", b"]", b"\\",
+    b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\n\n", b"\0", b" ", b"\t", b":", b",", b";", b"\x0b", b"\x7f", b"\x80",
+    b"\xff", b"#", b"/", b"*", b"@", b"?", b"%0d%0a", b"-", b"+", b"_", b'"', b"[", b"]", b"\\",
     b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: identity\r\n", b"transfer-encoding:chunked\r\n",
     b"Transfer-Encoding:\tchunked \r\n", b"Transfer-Encoding: chunked, chunked\r\n", b"chunked", b", chunked",
     b"Content-Length: 0\r\n", b"Content-Length: 5\r\n", b"Content-Length: 10\r\n", b"content-length:\t05\r\n",
@@ -31,7 +31,8 @@ TOKENS = (
     b"0\r\n\r\n", b"5\r\nhello\r\n", b"1\r\nZ\r\n", b"0\r\n", b"0;x\r\n", b"ffffffffffffffff\r\n", b"00000000005\r\n",
     b"7fffffffffffffff\r\n", b"X-Trailer: 1\r\n", b"hello", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.1 200 OK\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n", b"GET ", b"POST ", b"HEAD ",
-    b"GET /smuggled HTTP/1.1\r\nHost: example.com\r\n\r\n", b"A" * 300, b"X: " + b"y" * 5000 + b"\r\n", b"a: b\r\n" * 60,
+    b"GET /smuggled HTTP/1.1\r\nHost: example.com\r\n\r\n", b"A" * 300,
+    b"X: " + b"y" * 5000 + b"\r\n", b"a: b\r\n" * 60,
 )  # fmt: skip
 """What is worth inserting."""
 
@@ -52,6 +53,8 @@ class Input:
     http10: bool = False
     early: bool = False
     """The backend answers as soon as it has a head."""
+    pipelined: bool = False
+    """A further request, which is answered properly, comes right behind the one whose answer this is."""
     good: bool = False
     """An unchanged good request: every request in it must be answered 200."""
 
@@ -70,7 +73,7 @@ def make(seed: int, index: int, corpus: tuple[tuple[bytes, ...], tuple[bytes, ..
         data = rng.choice(good)
         return Input(index, REQUEST, variant, data, _cuts(rng, data), "stay", good=True)
     requests, responses = corpus
-    if rng.random() < 0.65:
+    if rng.random() < 0.6:
         data = _mutated(rng, requests if rng.random() < 0.5 else good)
         if rng.random() < 0.2:
             data = GOOD + data
@@ -78,17 +81,16 @@ def make(seed: int, index: int, corpus: tuple[tuple[bytes, ...], tuple[bytes, ..
             data += GOOD
         end = rng.choice(("stay", "stay", "stay", "close", "reset"))
         return Input(index, REQUEST, variant, data, _cuts(rng, data), end, early=rng.random() < 0.15)
-    data = _mutated(rng, responses)
-    return Input(
-        index,
-        RESPONSE,
-        variant,
-        data,
-        _cuts(rng, data),
-        rng.choice(("stay", "stay", "close", "close", "reset")),
-        rng.choice((b"GET", b"GET", b"GET", b"HEAD", b"POST", b"WS")),
-        rng.random() < 0.1,
-    )
+    data = rng.choice(responses) if rng.random() < 0.1 else _mutated(rng, responses)
+    if rng.random() < 0.15:  # what follows an answer must spoil its connection, and nothing else
+        data += rng.choice((b"\0", b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
+    cuts = _cuts(rng, data)
+    end = rng.choice(("stay", "stay", "close", "close", "reset"))
+    method = rng.choice((b"GET", b"GET", b"GET", b"HEAD", b"POST", b"WS"))
+    http10 = rng.random() < 0.1
+    # bytes that come after the further request is on its way can be told from its answer by nobody: hence no cuts
+    pipelined = not cuts and not http10 and method != b"WS" and rng.random() < 0.5
+    return Input(index, RESPONSE, variant, data, cuts, end, method, http10, pipelined=pipelined)
 
 
 def _mutated(rng: random.Random, seeds: tuple[bytes, ...]) -> bytes:
@@ -145,7 +147,11 @@ def _number(rng: random.Random, data: bytes, _: tuple[bytes, ...]) -> bytes:
     if not digits:
         return data
     at = rng.choice(digits)
-    return data[:at] + rng.choice((b"0", b"1", b"6", b"00", b"a", b"-1", b"1e1", b"0x5", b"1_0", b"+5", b"9" * 19)) + data[at + 1 :]
+    return (
+        data[:at]
+        + rng.choice((b"0", b"1", b"6", b"00", b"a", b"-1", b"1e1", b"0x5", b"1_0", b"+5", b"9" * 19))
+        + data[at + 1 :]
+    )
 
 
 def _delete(rng: random.Random, data: bytes, _: tuple[bytes, ...]) -> bytes:
@@ -198,7 +204,11 @@ def _line_end(rng: random.Random, data: bytes, _: tuple[bytes, ...]) -> bytes:
     if not ends:
         return data
     at = rng.choice(ends)
-    return data[:at] + rng.choice((b"\n", b"\r", b"\r\r\n", b" \r\n", b"\r\n ", b"\r\n\t", b"\n\r", b"\0\r\n")) + data[at + 2 :]
+    return (
+        data[:at]
+        + rng.choice((b"\n", b"\r", b"\r\r\n", b" \r\n", b"\r\n ", b"\r\n\t", b"\n\r", b"\0\r\n"))
+        + data[at + 2 :]
+    )
 
 
 def _follow(rng: random.Random, data: bytes, seeds: tuple[bytes, ...]) -> bytes:
@@ -206,6 +216,6 @@ def _follow(rng: random.Random, data: bytes, seeds: tuple[bytes, ...]) -> bytes:
 
 
 _MUTATIONS: tuple[Mutation, ...] = (
-    _flip, _byte, _insert, _insert, _insert, _number, _delete, _lines, _case, _splice, _head_of_another, _head_of_another,
-    _truncate, _line_end, _follow,
+    _flip, _byte, _insert, _insert, _insert, _number, _delete, _lines, _case, _splice, _head_of_another,
+    _head_of_another, _truncate, _line_end, _follow,
 )  # fmt: skip

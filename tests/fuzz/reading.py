@@ -15,9 +15,11 @@ other tests, and is as strict as a reader can be that still accepts every valid 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Fields = list[tuple[bytes, bytes]]
+_Match = Callable[[bytes], re.Match[bytes] | None]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) (HTTP/1\.[01])" % _TOKEN).fullmatch
@@ -58,7 +60,9 @@ class Message:
 
     def tokens(self, name: bytes) -> list[bytes]:
         """The members of a list field, in lower case."""
-        return [each for value in self.all(name) for token in value.lower().split(b",") if (each := token.strip(b" \t"))]
+        return [
+            each for value in self.all(name) for token in value.lower().split(b",") if (each := token.strip(b" \t"))
+        ]
 
     @property
     def method(self) -> bytes:
@@ -105,7 +109,6 @@ def read_response(data: bytes, position: int, method: bytes, *, ended: bool = Fa
     message = _read_head(data, position, _STATUS_LINE)
     if message is None:
         return None
-    message.start = message.start[0], message.start[1], b""
     status = message.status
     _frame(message)
     if status < 200 and message.framing != "none":
@@ -121,7 +124,7 @@ def read_response(data: bytes, position: int, method: bytes, *, ended: bool = Fa
     return message
 
 
-def _read_head(data: bytes, position: int, first: re._Matcher) -> Message | None:  # type: ignore[name-defined]
+def _read_head(data: bytes, position: int, first: _Match) -> Message | None:
     """First line and fields; None while they are incomplete and not yet wrong."""
     end = data.find(b"\r\n\r\n", position)
     if end < 0:
@@ -136,8 +139,8 @@ def _read_head(data: bytes, position: int, first: re._Matcher) -> Message | None
         if found is None:
             raise Malformed(f"field line {line[:80]!r}")
         fields.append((found[1].lower(), found[2].strip(b" \t")))
-    groups = match.groups()
-    return Message((*groups, b"")[:3], fields, position, end + 4)
+    method, target, *version = match.groups()
+    return Message((method, target, version[0] if version else b""), fields, position, end + 4)
 
 
 def _frame(message: Message) -> None:

@@ -12,7 +12,7 @@ import logging
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
@@ -20,9 +20,10 @@ from typing import Any, TextIO
 
 import uvloop
 
-from tests.fuzz.invariants import Violation, check
-from tests.fuzz.lanes import Lane, Outcome
+from tests.fuzz.invariants import check
+from tests.fuzz.lanes import Lane
 from tests.fuzz.mutate import REQUEST, VARIANTS, Input, make
+from tests.fuzz.outcome import Outcome, Violation
 from tests.fuzz.seeds import GOOD_REQUESTS, corpus
 from tests.fuzz.twins import compare, twin_of
 
@@ -59,7 +60,9 @@ class Report:
     def line(self) -> str:
         """The figures in one line."""
         rate = self.done / self.seconds if self.seconds else 0.0
-        counts = ", ".join(f"{self.counts[name]:,} {name}" for name in ("requests forwarded", "refused", "cut", "twins"))
+        counts = ", ".join(
+            f"{self.counts[name]:,} {name}" for name in ("requests forwarded", "refused", "cut", "twins")
+        )
         return f"{self.done:,} inputs in {self.seconds:.1f} s ({rate:,.0f}/s): {counts}"
 
 
@@ -85,7 +88,7 @@ class Complaints(logging.Handler):
 
 
 @asynccontextmanager
-async def listening_for_complaints():  # type: ignore[no-untyped-def]  # an async generator of Complaints
+async def listening_for_complaints() -> AsyncIterator[Complaints]:
     """Hear every complaint of this loop and of every logger."""
     complaints = Complaints()
     logging.getLogger().addHandler(complaints)
@@ -163,7 +166,8 @@ class Run:
         self._corpus = corpus()
         self._count = count
         self._indices = {
-            variant: iter(range(first + number, first + count, len(VARIANTS))) for number, variant in enumerate(VARIANTS)
+            variant: iter(range(first + number, first + count, len(VARIANTS)))
+            for number, variant in enumerate(VARIANTS)
         }
         self._progress = progress
         self._suspects: dict[Lane, Input] = {}
@@ -231,7 +235,9 @@ class Run:
             await asyncio.sleep(1 if terminal else 10)
             self.report.seconds = monotonic() - began
             text = f"{self.report.done * 100 // max(self._count, 1)} %: {self.report.line}"
-            print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=self._progress, flush=True)
+            print(
+                f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=self._progress, flush=True
+            )
 
 
 def fuzz(seed: int, count: int, *, progress: TextIO | None = None) -> Report:
@@ -287,7 +293,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description="Fuzz a balancer over real sockets.")
     parser.add_argument("--count", type=int, default=20_000, help="inputs to run (default 20000)")
     parser.add_argument("--seed", type=int, help="the integer everything follows from (default: random, printed)")
-    parser.add_argument("--replay", type=int, metavar="INDEX", help="run this one input of the seed and print all of it")
+    parser.add_argument(
+        "--replay", type=int, metavar="INDEX", help="run this one input of the seed and print all of it"
+    )
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1 << 32)
     if given.replay is not None:

@@ -33,7 +33,7 @@ _BROWSER = (
     b"Accept-Encoding: gzip, deflate, br",
     b"Connection: keep-alive",
     b"Cookie: a=b; c=d",
-    b"If-None-Match: \"x\"",
+    b'If-None-Match: "x"',
 )
 
 GOOD_REQUESTS: tuple[bytes, ...] = (
@@ -155,6 +155,10 @@ RESPONSES: tuple[bytes, ...] = (
     _answer(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n\r\n"),
     _answer(b"Transfer-Encoding: gzip, chunked", body=b"5\r\nhello\r\n0\r\n\r\n"),
     _answer(b"Content-Length: 5", body=b"hello" + _answer(b"Content-Length: 4", body=b"evil")),
+    _answer(b"Transfer-Encoding: chunked", b"Keep-Alive: 5", body=b"5\r\nhello\r\n0\r\n\r\n"),
+    _answer(
+        b"Transfer-Encoding: chunked", b"Set-Cookie: a", body=b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\nHTTP/1.1 200 OK"
+    ),
     _answer(b"Content-Length: 50", body=b"short"),
     _answer(b"Transfer-Encoding: chunked", body=b"5\r\nhelloX\r\n0\r\n\r\n"),
     _answer(b"Transfer-Encoding: chunked", body=b"5\r\nhel"),

@@ -1,4 +1,4 @@
-"""Two thousand inputs of a fixed seed; and the fuzzer itself: it repeats itself, reads strictly, and finds what is wrong.
+"""Two thousand inputs of a fixed seed; and the fuzzer itself: it repeats itself, reads strictly, finds what is wrong.
 
 The planted defects are the proof that a run without findings means something.
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
@@ -18,18 +18,21 @@ import uvloop
 from lb_core.engine import chunks, request_heads, upstream
 from lb_core.engine.downstream import Downstream
 from lb_core.engine.forwarding import Forwarding
-from lb_core.engine.request_heads import Special
+from lb_core.engine.special import Special
 from lb_core.engine.upstream import Upstream
 from tests.fuzz import lanes, run
 from tests.fuzz.mutate import REQUEST, RESPONSE, VARIANTS, Input, make
 from tests.fuzz.reading import Malformed, read_request, read_response
 from tests.fuzz.seeds import BAD_REQUESTS, GOOD, GOOD_REQUESTS, RESPONSES, corpus
 
+if TYPE_CHECKING:
+    from tests.fuzz.outcome import Violation
+
 SEED = 20250101
 PLAIN = Input(0, REQUEST, "plain", GOOD, (), "stay")
 
 
-def alone(given: Input) -> list[run.Violation]:
+def alone(given: Input) -> list[Violation]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run.alone(given))
 
@@ -44,6 +47,37 @@ def test_no_invariant_breaks_in_two_thousand_inputs() -> None:
     assert report.counts["refused"] > 400
     assert report.counts["cut"] > 10
     assert report.counts["twins"] > 100
+
+
+PART = b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\npart"
+FOUND: dict[str, Input] = {
+    # what it has found, kept: each must break nothing any more
+    "a bare CR before the request line": replace(PLAIN, data=b"\r" + GOOD),
+    "a bare CR before a further request": replace(PLAIN, data=GOOD + b"\r\n\r" + GOOD),
+    "chunks that break, for a client of HTTP/1.0": Input(
+        0,
+        RESPONSE,
+        "plain",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX",
+        (),
+        "stay",
+        http10=True,
+    ),
+    "a reset within an answer without length, for a client of HTTP/1.0": Input(
+        0, RESPONSE, "plain", b"HTTP/1.1 200 OK\r\n\r\nuntil the end", (), "reset", http10=True
+    ),
+    "a length of 22 digits and a part of the body": Input(0, RESPONSE, "plain", PART % (b"9" * 22), (), "stay"),
+    "a length with an underscore and a part of the body": Input(0, RESPONSE, "plain", PART % b"1_000", (), "stay"),
+    "a length with a plus and a part of the body": Input(0, RESPONSE, "plain", PART % b"+1000", (), "stay"),
+    "an empty Host from a trusted proxy, and its twin": replace(
+        PLAIN, variant="trusting", data=b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_is_mended(name: str) -> None:
+    assert alone(FOUND[name]) == []
 
 
 # the fuzzer repeats itself
@@ -144,7 +178,7 @@ def believe_both_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
         return call
 
     plant(monkeypatch, Special, "settle", lenient)
-    monkeypatch.setattr(request_heads.httptools, "HttpRequestParser", Deaf)
+    monkeypatch.setattr("lb_core.engine.request_heads.httptools.HttpRequestParser", Deaf)
     monkeypatch.setattr(request_heads, "_parser", Deaf(None))
 
 
@@ -160,7 +194,7 @@ class Deaf:
 
 def ask_no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """The syntax of a request head is not checked."""
-    monkeypatch.setattr(request_heads.httptools, "HttpRequestParser", Deaf)
+    monkeypatch.setattr("lb_core.engine.request_heads.httptools.HttpRequestParser", Deaf)
     monkeypatch.setattr(request_heads, "_parser", Deaf(None))
 
 
@@ -230,10 +264,10 @@ def raise_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception reaches the loop."""
 
     def failing(real: Callable[..., None]) -> Callable[..., None]:
-        def call(self: Downstream, data: bytes) -> bytes:
+        def call(self: Downstream, data: bytes) -> None:
             if b"\t" in data:
                 raise RuntimeError("planted")
-            return real(self, data)  # type: ignore[return-value]
+            real(self, data)
 
         return call
 

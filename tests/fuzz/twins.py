@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.fuzz.invariants import Violation
-from tests.fuzz.lanes import Outcome
 from tests.fuzz.mutate import REQUEST, Input
+from tests.fuzz.outcome import Outcome, Violation
 from tests.fuzz.reading import Fields, Malformed, read_request, read_response
 
 EVERY = 3
@@ -56,7 +55,7 @@ def _verdict(given: Input, outcome: Outcome) -> tuple[object, ...]:
 
 
 def _answers(given: Input, outcome: Outcome) -> list[tuple[int, bytes, bytes]]:
-    answers = []
+    answers: list[tuple[int, bytes, bytes]] = []
     position = number = 0
     methods = _methods(given)
     while True:
@@ -89,5 +88,5 @@ def _methods(given: Input) -> list[bytes]:
 
 
 def _steady(fields: Fields) -> Fields:
-    """Fields but those that differ by design: our number, and `Connection: keep-alive`, which stays on the fast path."""
+    """Fields but those that differ by design: our number, and Connection, which may stay."""
     return [(name, value) for name, value in fields if name not in (b"x-request-id", b"connection")]
