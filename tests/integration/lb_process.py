@@ -16,15 +16,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 WITHIN = 15.0
+COMMAND = ("-m", "lb_core.cli")
 
 
 class LbProcess:
     """A running `lb`. `lines` is everything it has written to standard error so far."""
 
-    def __init__(self, *args: str, cwd: Path | None = None) -> None:
+    def __init__(self, *args: str, cwd: Path | None = None, files: int = 0, program: Iterable[str] = COMMAND) -> None:
         environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        limit = ["prlimit", f"--nofile={files}:{files}"] if files else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lb_core.cli", *args],
+            [*limit, sys.executable, *program, *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -90,9 +92,9 @@ class LbProcess:
 
 
 @contextmanager
-def lb(*args: str, cwd: Path | None = None) -> Iterator[LbProcess]:
-    """`lb` with these arguments, for the length of a `with`."""
-    started = LbProcess(*args, cwd=cwd)
+def lb(*args: str, cwd: Path | None = None, files: int = 0, program: Iterable[str] = COMMAND) -> Iterator[LbProcess]:
+    """`lb` with these arguments, for the length of a `with`; `files` is how many it may have open."""
+    started = LbProcess(*args, cwd=cwd, files=files, program=program)
     try:
         yield started
     finally:

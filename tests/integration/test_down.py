@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
+from lb_core import Exchange, hookimpl
+from lb_core.balancer import LoadBalancer
+from lb_core.server import Server
+from tests.integration.lb_process import free_port
 from tests.integration.test_drain import process, status_of
 from tests.support.backends import Backend, Request
-from tests.support.balancing import until
+from tests.support.balancing import balancing, tree, until
 from tests.support.client import Client
-from tests.support.figures import Measured
 from tests.support.load import Load
 from tests.support.wire import Cut, request, response
+
+if TYPE_CHECKING:
+    from tests.support.figures import Measured
 
 GET = request()
 
@@ -52,7 +62,8 @@ async def test_twenty_ends_under_load_lose_nothing(tmp_path: Path, connections: 
         total, closed, longest = total + load.total, closed + load.closed, max(longest, took)
     assert closed == 20 * connections, "each connection was told with its last answer"
     assert longest < 1.5
-    measured(f"SIGTERM, 20 times, {connections} kept connections", f"0 of {total} lost, ended in {longest:.2f} s at most")
+    what = f"SIGTERM, 20 times, {connections} kept connections"
+    measured(what, f"0 of {total} lost, ended in {longest:.2f} s at most")
 
 
 @pytest.mark.slow
@@ -66,10 +77,7 @@ async def test_newcomers_are_served_or_refused_and_nothing_between(tmp_path: Pat
         while True:
             try:
                 client = await Client.connect(port)
-            except ConnectionRefusedError:
-                refused += 1
-                return
-            except ConnectionResetError:
+            except (ConnectionRefusedError, ConnectionResetError):  # reset: its handshake was not complete
                 refused += 1
                 return
             async with client:
@@ -169,3 +177,109 @@ async def test_a_connection_made_in_the_last_moment_is_told_too(tmp_path: Path) 
         assert load.closed == 100
         assert await status_of(started, 5) == 0
         assert time.monotonic() - begin < 2.0
+
+
+class Busy:
+    """Holds up the loop for half a second."""
+
+    @hookimpl
+    def before_request(self, exchange: Exchange) -> None:
+        if exchange.path == "/busy":
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize("why", ["the end", "idle for too long"])
+async def test_a_request_that_came_in_time_is_not_closed_upon(why: str) -> None:
+    """The loop is busy while the time of an idle connection passes; a request that the kernel holds by then counts."""
+    listener = {"timeouts": {"keep_alive": "500ms"}}
+    async with balancing(Backend(), plugins=[Busy()], listener=listener, drain=5) as balancer:
+        with socket.create_connection(("127.0.0.1", balancer.port), timeout=5) as kept:
+            kept.sendall(GET)
+            assert (await asyncio.to_thread(kept.recv, 65536)).startswith(b"HTTP/1.1 200")
+            (idle,) = balancer.connections
+            async with await balancer.client() as client:
+                if why == "the end":
+                    balancer.server.request_stop()
+                    await asyncio.sleep(0.1)
+                else:
+                    await asyncio.sleep(idle.deadline - time.monotonic() - 0.2)
+                threading.Timer(0.3, kept.sendall, [GET]).start()
+                await client.send(request("/busy"))
+                answer = await asyncio.to_thread(kept.recv, 65536)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert (b"Connection: close" in answer) == (why == "the end")
+
+
+async def test_a_second_signal_also_ends_what_a_reload_has_left_behind(tmp_path: Path) -> None:
+    """A request over a listener that is gone since the last reload is drained and cut like any other."""
+    path, other = tmp_path / "lb.yaml", free_port()
+    async with Backend((20.0,)) as backend, process(path, backend, drain="20s") as (started, port):
+        plain = yaml.safe_load(path.read_text())
+        two = {**plain, "listeners": {**plain["listeners"], "other": {"address": f"127.0.0.1:{other}"}}}
+        path.write_text(yaml.safe_dump(two))
+        started.signal(signal.SIGHUP)
+        await asyncio.to_thread(started.wait_for, "other listens on")
+        async with await Client.connect(other) as client:
+            await client.send(GET)
+            await until(lambda: backend.requests)
+            path.write_text(yaml.safe_dump(plain))
+            started.signal(signal.SIGHUP)
+            await refused(other)
+            assert await client.silent(), "its request goes on"
+            begin = time.monotonic()
+            started.signal(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            assert started.process.poll() is None
+            started.signal(signal.SIGTERM)
+            assert await client.end(within=1) == b""
+            assert await status_of(started, 5) == 0
+            assert time.monotonic() - begin < 1.5
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port):
+        pass  # the port is free again
+
+
+async def test_a_reload_during_the_end_opens_nothing(tmp_path: Path) -> None:
+    path, other = tmp_path / "lb.yaml", free_port()
+    async with (
+        Backend((1.0, response(b"done"))) as backend,
+        process(path, backend) as (started, port),
+        await Client.connect(port) as client,
+    ):
+        await client.send(GET)
+        await until(lambda: backend.requests)
+        started.signal(signal.SIGTERM)
+        await refused(port)
+        plain = yaml.safe_load(path.read_text())
+        plain["listeners"]["other"] = {"address": f"127.0.0.1:{other}"}
+        path.write_text(yaml.safe_dump(plain))
+        started.signal(signal.SIGHUP)
+        assert (await client.answer()).body == b"done"
+        await refused(other)
+        assert await status_of(started, 5) == 0
+        assert "other listens" not in started.errors
+
+
+async def test_the_end_may_come_while_a_reload_is_under_way(tmp_path: Path) -> None:
+    path = tmp_path / "lb.yaml"
+    async with Backend(quickly) as backend:
+        path.write_text(yaml.safe_dump(tree([backend])))
+        server = Server(LoadBalancer.from_file(path), watch=False, signals=False, drain=2)
+        serving = asyncio.create_task(server.serve())
+        await server.started.wait()
+        reloading = asyncio.create_task(server.reload())
+        await asyncio.sleep(0)  # it has read the file, and looks after the listeners in a moment
+        server.request_stop()
+        assert await reloading
+        assert await asyncio.wait_for(serving, 2) == 0
+
+
+async def refused(port: int) -> None:
+    """Wait until nobody listens on a port."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                client = await Client.connect(port)
+            except ConnectionRefusedError:
+                return
+            async with client:
+                await asyncio.sleep(0.02)

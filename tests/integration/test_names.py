@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -22,6 +23,8 @@ from tests.support.dns_server import DnsServer, Mode
 from tests.support.wire import request, response
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.figures import Measured
 
 ONE, TWO, THREE, SIX = "127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"
@@ -124,6 +127,21 @@ async def test_what_dns_cannot_answer_is_asked_of_the_system(mode: Mode) -> None
             await dns_resolver(dns, system, limit=0.3).resolve("nobody.test")
         assert time.monotonic() - begin < 1.5
     assert system.asked == ["nobody.test"]
+
+
+async def test_a_resolv_conf_that_changes_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 127.0.0.3\n")
+    resolver = DnsResolver(Nowhere(), resolv_conf=str(path))
+    first = resolver._prepare("web.example")
+    assert first is not None
+    assert first.nameservers == ["127.0.0.3"]
+    assert resolver._prepare("web.example") is first
+    path.write_text("nameserver 127.0.0.4\n")
+    os.utime(path, ns=(1, 1))
+    second = resolver._prepare("web.example")
+    assert second is not None
+    assert second.nameservers == ["127.0.0.4"]
 
 
 # addresses that change
@@ -454,6 +472,9 @@ async def test_a_silent_address_does_not_make_a_backend_fail_its_checks() -> Non
             resolver = Table(web=(TWO, THREE))
             async with balancing(f"web:{web[THREE].port}", resolver=resolver, health_check=check) as balancer:
                 await until(lambda: len(web[THREE].requests) >= 5)
+                (backend,) = balancer.balancer.engine.backends
+                assert backend.lookup is not None
+                assert [(await backend.lookup.order())[-1] for _ in range(2)] == [TWO, TWO], "it stands last"
                 assert balancer.balancer.engine.backends[0].health == "up"
                 assert "backend_down" not in balancer.events
 

@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -244,6 +244,17 @@ async def test_the_named_client_decides_where_a_request_goes() -> None:
                 assert (await balancer.ask(v2(client) + request("/"))).body == name
 
 
+async def test_the_named_client_is_counted_not_the_proxy() -> None:
+    listener = {"proxy_protocol": ["127.0.0.1"], "limits": {"per_client": 2}}
+    async with balancing(Backend(), listener=listener) as balancer, AsyncExitStack() as stack:
+        answers = []
+        for client in ("192.0.2.7", "192.0.2.8", "192.0.2.7", "192.0.2.8", "192.0.2.7", "192.0.2.9"):
+            asking = await stack.enter_async_context(await balancer.client())
+            answers.append((client, (await asking.ask(v2(client) + request("/"))).status))
+        assert [client for client, status in answers if status == 503] == ["192.0.2.7"]
+        assert [status for _, status in answers].count(200) == 5
+
+
 async def test_a_drain_lets_a_header_on_its_way_arrive() -> None:
     backend = Backend()
     async with balancing(backend, **BELIEVING) as balancer:
@@ -456,14 +467,14 @@ async def test_a_client_named_in_a_field_has_no_port() -> None:
 @pytest.mark.parametrize("kind", ["http", "tcp"])
 async def test_health_checks_say_that_they_are_ours(version: str, ours: bytes, kind: str) -> None:
     check = {"type": kind, "interval": "50ms", "healthy_after": 1}
-    async with wanting() as (address, connections):
-        async with balancing(address, send_proxy=version, health_check=check) as balancer:
-            await until(lambda: len(connections) >= 3)
-            (backend,) = balancer.balancer.engine.backends
-            assert backend.health == "up"
-            assert {sent.header for sent in connections} == {ours}
-            assert [message.target for message in connections[0].requests] == ([b"/"] if kind == "http" else [])
-            assert (await balancer.ask(request("/"))).status == 200
+    options: dict[str, Any] = {"send_proxy": version, "health_check": check}
+    async with wanting() as (address, connections), balancing(address, **options) as balancer:
+        await until(lambda: len(connections) >= 3)
+        (backend,) = balancer.balancer.engine.backends
+        assert backend.health == "up"
+        assert {sent.header for sent in connections} == {ours}
+        assert [message.target for message in connections[0].requests] == ([b"/"] if kind == "http" else [])
+        assert (await balancer.ask(request("/"))).status == 200
 
 
 async def test_a_reload_that_switches_it_on_shares_no_connection() -> None:
@@ -474,11 +485,12 @@ async def test_a_reload_that_switches_it_on_shares_no_connection() -> None:
     async with wanting() as (address, connections), Backend() as plain:
         async with balancing(plain) as balancer:
             assert (await balancer.ask(request("/"))).status == 200
-            for where, options in (
+            choices: list[tuple[str, dict[str, Any]]] = [
                 (plain.address, {}),
                 (address, {"send_proxy": "v2"}),
                 (address, {"send_proxy": "v1"}),
-            ):
+            ]
+            for where, options in choices:
                 config = config_from_tree(tree([where], **options), balancer.balancer.plugins)
                 balancer.balancer.apply(config)
                 assert (await balancer.ask(request("/"))).status == 200

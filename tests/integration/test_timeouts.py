@@ -109,8 +109,9 @@ async def test_a_body_that_stops_is_a_408_and_the_backend_is_let_go(field: str) 
 
 async def test_a_body_that_trickles_arrives() -> None:
     backend = Backend()
+    listener = {**CLIENTS, "limits": {"body_rate": "0B"}}
     async with (
-        balancing(backend, listener=CLIENTS, timeouts={"response_header": "400ms"}) as balancer,
+        balancing(backend, listener=listener, timeouts={"response_header": "400ms"}) as balancer,
         await balancer.client() as client,
     ):
         await client.send(request("/", b"", "Content-Length: 8", method="POST"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,7 @@ async def fill(writer: asyncio.StreamWriter, ours: asyncio.Transport) -> None:
     """Write until we hold some bytes for an end that does not read: fewer than would press back."""
     while not ours.get_write_buffer_size():
         writer.write(b"x" * 10_000)
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     assert ours.get_write_buffer_size() < 64 * 1024
 
 
@@ -438,3 +438,26 @@ async def test_a_plugin_may_add_to_the_switch() -> None:
         assert answer["upgrade"] == b"websocket"
         assert await client.reader.readexactly(8) == b"greeting"
         client.writer.close()
+
+
+# without uvloop
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        partial(test_half_closed_the_other_direction_goes_on, "client"),
+        partial(test_half_closed_the_other_direction_goes_on, "backend"),
+        partial(test_what_was_sent_last_arrives, "client", "half-close"),
+        partial(test_what_was_sent_last_arrives, "backend", "close"),
+        partial(test_a_reset_ends_both_and_is_said, "client"),
+        partial(test_a_reset_ends_both_and_is_said, "backend"),
+        test_the_last_bytes_do_not_wait_for_ever_for_a_backend,
+        test_a_client_that_leaves_unseen_because_the_backend_takes_nothing,
+        partial(test_who_does_not_read_is_not_read_for, "both"),
+    ],
+    ids=lambda test: " ".join((getattr(test, "func", test).__name__[5:], *getattr(test, "args", ()))),
+)
+def test_the_same_on_asyncio_s_own_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(test())

@@ -359,7 +359,7 @@ async def test_answers_to_a_health_check(tmp_path: Path, answer: bytes, method: 
         (task,) = balancer.balancer._checks.values()
         results: list[bool] = []
         for route in balancer.balancer.routes.values():
-            route.on_health_result = lambda _, result: results.append(result.ok)  # type: ignore[assignment]
+            route.on_health_result = lambda _, result: results.append(result.ok)
         await until(lambda: len(results) >= 2)
         assert set(results) == {healthy}
         assert (backend.health == "up") is healthy

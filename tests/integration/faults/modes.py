@@ -1,4 +1,4 @@
-"""What a backend can do wrong, each with what must come of it: a row a fault, a column a method and a number of backends.
+"""What a backend can do wrong, and what must come of it: a row a fault, a column a method and a number of backends.
 
 An outcome is the status that the client gets, or CUT where its connection must break off so that it can tell. `times`
 is how often the faulty backend may be sent the request: a GET that was reset once is tried again, a POST never is.
@@ -29,6 +29,7 @@ WHOLE = response(b"x" * 1000)
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"
+SLOW_HEAD: Steps = [part for at in range(0, 40, 4) for part in (WHOLE[at : at + 4], 0.025)]
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ FAULTS = [
     _always("stalls within a body with a length", (LENGTH + b"part", *NEVER), _STALLED, _after(IDLE)),
     _always("stalls within a chunk", (CHUNKED + b"8\r\npart", *NEVER), _STALLED, _after(IDLE)),
     _always("stalls within a body until the end", (UNTIL_CLOSE + b"part", *NEVER), _STALLED, _after(IDLE)),
-    _always("head byte by byte", bytewise(WHOLE[:60]) + [WHOLE[60:]], Outcome(200), lets_go=False),
+    _always("head byte by byte", [*bytewise(WHOLE[:60]), WHOLE[60:]], Outcome(200), lets_go=False),
+    _always("slow head", [*SLOW_HEAD, WHOLE[40:]], Outcome(200), (0.25, 0.4), lets_go=False),
     _always("half a head, then closes", (LENGTH[:20], 0.02, CLOSE), _INVALID),
     _always("half a head, then resets", (LENGTH[:20], 0.02, RESET), _INVALID),
     _always("half a head, then nothing", (LENGTH[:20], *NEVER), Outcome(504, 1, "header_timeout"), _after(HEADER)),

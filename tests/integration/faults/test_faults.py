@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -14,18 +15,34 @@ from lb_core.engine import deadlines
 from tests.integration.faults.modes import CUT, FAULTS, REFUSES, TIMEOUTS, WHOLE, Fault, Outcome
 from tests.support.backends import Backend, Steps, refusing, unresponsive
 from tests.support.balancing import Address, Running, balancing, tree, until
+from tests.support.figures import note
 from tests.support.wire import Cut, request, response
 
 if TYPE_CHECKING:
     from lb_core.backend import Backend as Candidate
     from lb_core.exchange import Exchange
-    from tests.support.figures import Measured
 
 BODY = b"once only"
 REQUESTS = {"GET": request("/get"), "POST": request("/post", BODY)}
 GOOD = response(b"good")
 SLACK = 0.3
 """For a busy machine."""
+
+
+came_of: dict[str, list[tuple[str, bool, int, float]]] = defaultdict(list)
+"""By the name of the fault: method, whether there were two backends, status and seconds."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def table() -> Iterator[None]:
+    """Note a row a fault for the summary."""
+    yield
+    for name, rows in came_of.items():
+        words = [f"{method} {status or 'cut'}{' (of two)' if two else ''}" for method, two, status, _ in rows]
+        if len({status for _, _, status, _ in rows}) == 1:
+            words = [str(rows[0][2] or "cut")]
+        took = [1000 * seconds for *_, seconds in rows]
+        note(f"fault: {name}", f"{', '.join(words)} after {min(took):.0f} to {max(took):.0f} ms")
 
 
 class FaultyFirst:
@@ -84,7 +101,7 @@ async def check_backend(fault: Fault, expected: Outcome, backend: Backend, metho
 @pytest.mark.parametrize("method", REQUESTS)
 @pytest.mark.parametrize("two", [False, True], ids=["alone", "of two"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-async def test_fault(fault: Fault, two: bool, method: str, measured: Measured) -> None:
+async def test_fault(fault: Fault, two: bool, method: str) -> None:
     expected = (fault.of_two if two else fault.alone)[method == "POST"]
     good = Backend(GOOD)
     options: dict[str, Any] = {"timeouts": TIMEOUTS, "ejection": False, **fault.options}
@@ -105,5 +122,4 @@ async def test_fault(fault: Fault, two: bool, method: str, measured: Measured) -
                     await check_backend(fault, expected, backend, method)
                     backend.script = WHOLE
                     assert await outcome(balancer, REQUESTS[method]) == (200, b"x" * 1000), "all is well again"
-    place = f"{method}, {'two backends' if two else 'one backend'}"
-    measured(f"{fault.name}: {place}", f"{status or 'cut'} after {took * 1000:.0f} ms, sent {expected.times} times")
+    came_of[fault.name].append((method, two, status, took))

@@ -42,10 +42,13 @@ class Posts:
         await asyncio.gather(*[self._connection() for _ in range(self._connections)])
 
     async def _connection(self) -> None:
-        async with await Client.connect(self.port) as client:
-            while not self._stopped:
-                body = b"number-%06d" % next(self._numbers)
-                self.statuses[(await client.ask(request("/", body))).status] += 1
+        while not self._stopped:
+            async with await Client.connect(self.port) as client:
+                last = False
+                while not self._stopped and not last:
+                    answer = await client.ask(request("/", b"number-%06d" % next(self._numbers)))
+                    self.statuses[answer.status] += 1
+                    last = answer.all("connection") == [b"close"]
 
 
 def doubled(*backends: Backend) -> int:
