@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 from contextlib import closing
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 
 def test_memory_is_read_from_proc() -> None:
     before = footprint(os.getpid())
-    held = bytearray(30_000_000)
+    held = mmap.mmap(
+        -1, 30_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )  # goes back to the system when it is closed, which malloc's memory may not
+    for _ in range(30):
+        held.write(bytes(1_000_000))
     with closing(socket.socket()):
         after = footprint(os.getpid())
     assert 25_000 < after.own - before.own < 35_000
     assert after.descriptors == before.descriptors + 1
-    del held
+    held.close()
     assert own_kb(os.getpid()) < after.own - 25_000
 
 

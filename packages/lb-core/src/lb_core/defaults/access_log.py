@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Format = Literal["json", "clf"]
 
 FLUSH_AT = 64 * 1024
-BATCH = 64
+BATCH = 4
 """Exchanges whose lines are made together."""
 FLUSH_EVERY = 1.0
 NAMES_MOST = 4096
