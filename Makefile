@@ -23,7 +23,7 @@ demo: $(STAMP) ## watch real traffic balanced over three backends
 	@$(BIN)/lb demo $(ARGS)
 
 test: $(STAMP) check ## check, then every test (ARGS="-k name" for some)
-	@tools/ensure-commands wrk:wrk
+	@tools/ensure-commands curl:curl haproxy:haproxy nginx:nginx-light
 	@$(BIN)/python -m pytest --cov $(ARGS)
 
 check: lint types ## format, lint, types, layers and generated pages, without running a test
