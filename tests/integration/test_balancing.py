@@ -78,7 +78,7 @@ async def test_weights_and_backups() -> None:
             assert await shares(balancer, 4) == {b"spare": 4}
 
 
-async def test_max_connections_spills_to_others_and_then_refuses() -> None:
+async def test_max_connections_spills_to_others_and_then_queues() -> None:
     gate = asyncio.Event()
 
     async def wait(seen: Request) -> None:
@@ -96,10 +96,12 @@ async def test_max_connections_spills_to_others_and_then_refuses() -> None:
             await until(lambda: len(one.requests) + len(two.requests) == 5)
             assert (len(one.requests), len(two.requests)) == (2, 3)
             answer = await balancer.ask(GET)
-            assert (answer.status, answer["retry-after"]) == (503, b"5")
+            assert (answer.status, answer["retry-after"]) == (503, b"5"), "nobody had room within timeouts.queue"
             assert balancer.last.flags == ("queue_full",)
+            waiting.append(asyncio.create_task(balancer.ask(GET)))
+            await until(lambda: balancer.balancer.routes["*"].queued == 1)
             gate.set()
-            assert [(await each).body for each in waiting] == [b"done"] * 5
+            assert [(await each).body for each in waiting] == [b"done"] * 6
             assert (await balancer.ask(GET)).status == 200
 
 

@@ -36,6 +36,7 @@ class Client:
 
 class NamedRoute:
     name = "example.com"
+    serving = None
 
 
 def exchange(head: bytes = HEAD, target: bytes = b"/a?b=c", **changes: Any) -> Exchange:

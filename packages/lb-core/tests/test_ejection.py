@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,7 +43,7 @@ class World:
         )
 
     def exchange(self, backend: Backend, status: int = 0) -> Exchange:
-        route: Any = None
+        route: Any = SimpleNamespace(serving=self.pool)
         it = Exchange(route, Client(), "192.0.2.1", b"GET", b"/", b"a.x", b"")
         it.backend, it.status = backend, status
         return it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import httptools
@@ -22,7 +23,7 @@ class Client:
 
 
 def exchange() -> Exchange:
-    route: Any = object()
+    route: Any = SimpleNamespace(serving=None)
     made = Exchange(route, Client(), "192.0.2.1", b"POST", b"/a%20b?q=1?2", b"example.com", HEAD)
     made.raw_request_id = b"id-1"
     return made

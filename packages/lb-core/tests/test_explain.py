@@ -143,7 +143,7 @@ def test_nobody_left() -> None:
     for backend in pool.backends:
         pool.set_health(backend, "down", "refused")
     assert balancer.explain("GET", "shop.example").outcome == "answered with 503 (no_backend)"
-    pool.fallback = balancer.pools["v2"]
+    balancer.routes["shop.example"].serving = balancer.pools["v2"]
     assert balancer.explain("GET", "shop.example").outcome == "sent to 127.0.0.1:9003"
     for backend in balancer.pools["v2"].backends:
         balancer.pools["v2"].set_health(backend, "down", "refused")

@@ -107,7 +107,7 @@ def test_others_of_the_only_one_and_of_a_stranger() -> None:
 def test_with_room() -> None:
     one, two, three = made = backends(3)
     for backend, limit, busy, weight in ((one, 2, 2, 1), (two, 10, 4, 1), (three, 10, 6, 3)):
-        backend.max_connections, backend.in_flight, backend.weight = limit, busy, weight
+        backend.limit, backend.in_flight, backend.weight = limit, busy, weight
     pool = Pool("p", made)
     assert pool.with_room(pool.candidates) is three
     three.in_flight = 10
@@ -156,23 +156,148 @@ def test_starting() -> None:
     assert not pool.starting
 
 
-def test_waiters_are_woken_once_when_there_is_a_candidate() -> None:
+class Asking:
+    """A request in the queue that takes the first candidate with room."""
+
+    def __init__(self, pool: Pool, served: list[str]) -> None:
+        self.pool = pool
+        self.served = served
+
+    def take_turn(self) -> None:
+        backend = self.pool.with_room(self.pool.candidates)
+        if backend is not None:
+            backend.in_flight += 1
+        self.served.append(backend.name if backend else "nobody")
+
+
+def queued(pool: Pool, count: int) -> tuple[list[Asking], list[str]]:
+    served: list[str] = []
+    asking = [Asking(pool, served) for _ in range(count)]
+    for each in asking:
+        pool.wait(each)
+    return asking, served
+
+
+def test_the_queue_is_served_when_the_first_check_passes() -> None:
     one, two = made = backends(2)
     one.health = two.health = "starting"
     pool = Pool("p", made)
-    woken: list[str] = []
-
-    def wait_again() -> None:
-        woken.append("again")
-        pool.waiters.append(wait_again)
-
-    pool.waiters += [lambda: woken.append("once"), wait_again]
+    _, served = queued(pool, 2)
     pool.set_health(two, "down")
-    assert woken == []
+    assert served == []
     pool.set_health(one, "up")
-    assert woken == ["once", "again"]
-    pool.set_health(two, "up")
-    assert woken == ["once", "again", "again"]
+    assert served == ["b0", "b0"]
+    assert one.freed is None
+    assert not pool.queue
+
+
+def test_the_queue_is_told_when_there_is_nobody_to_wait_for() -> None:
+    (one,) = made = backends(1)
+    one.health = "starting"
+    pool = Pool("p", made)
+    _, served = queued(pool, 2)
+    pool.set_health(one, "down")
+    assert served == ["nobody", "nobody"]
+
+
+def test_one_that_ends_lets_one_in_and_the_first_come_is_the_first_served() -> None:
+    one, two = made = backends(2)
+    pool = Pool("p", made)
+    for backend in made:
+        pool.set_limit(backend, 1)
+        backend.in_flight = 1
+    asking, served = queued(pool, 3)
+    assert one.freed is not None
+    assert two.freed is not None
+    two.in_flight = 0
+    two.freed()
+    assert served == ["b1"]
+    assert list(pool.queue) == asking[1:]
+    pool.leave_queue(asking[1])
+    pool.leave_queue(asking[0])
+    assert list(pool.queue) == asking[2:]
+    one.in_flight = 0
+    one.freed()
+    assert served == ["b1", "b0"]
+    assert (one.freed, two.freed) == (None, None), "nobody waits: ending a request asks nobody"
+
+
+def test_a_limit_that_rises_and_a_backend_that_joins_serve_the_queue() -> None:
+    (one,) = made = backends(1)
+    pool = Pool("p", made)
+    pool.restrict(one, 1)
+    one.in_flight = 1
+    _, served = queued(pool, 4)
+    pool.restrict(one, 3)
+    assert served == ["b0", "b0"]
+    pool.set_limit(one, 2)
+    assert (one.limit, one.max_connections) == (2, 2)
+    pool.replace([one, Backend("new", "h", 9)])
+    assert served == ["b0", "b0", "new", "new"]
+    pool.restrict(one, None)
+    assert one.limit == 2
+
+
+def test_a_backend_that_leaves_forgets_the_queue() -> None:
+    one, two = made = backends(2)
+    pool = Pool("p", made)
+    for backend in made:
+        pool.set_limit(backend, 1)
+        backend.in_flight = 1
+    queued(pool, 1)
+    pool.replace([two])
+    assert one.freed is None
+    assert two.freed is not None
+
+
+def test_listeners_hear_when_the_candidates_change_and_only_then() -> None:
+    one, two = made = backends(2)
+    pool = Pool("p", made)
+    heard: list[str] = []
+    pool.on_change.append(lambda: heard.append(names(pool)))
+    pool.set_health(one, "down")
+    pool.eject(one, "failed")
+    pool.set_warmth(two, 0.5)
+    assert heard == ["b1", "b1"]
+
+
+def test_weight_and_warmth() -> None:
+    one, two = made = backends(2)
+    pool = Pool("p", made)
+    before = pool.candidates
+    pool.set_weight(one, 3)
+    assert (one.weight, one.configured_weight) == (3, 3)
+    assert pool.candidates is not before
+    pool.set_warmth(one, 0.1)
+    assert one.weight == pytest.approx(0.3)
+    pool.set_weight(one, 10)
+    assert (one.weight, one.configured_weight) == (1, 10)
+    pool.set_warmth(one, 1.0)
+    assert one.weight == 10
+    pool.set_weight(one, 0)
+    assert names(pool) == "b1"
+    assert two.weight == 1
+
+
+def test_a_draining_backend_serves_its_own_clients_until_the_deadline() -> None:
+    now = 1000.0
+    one, two = made = backends(2)
+    pool = Pool("p", made, clock=lambda: now)
+    assert one.serves_known(now)
+    pool.set_mode(one, "draining", seconds=5)
+    assert one.serves_known(now + 4.9)
+    assert not one.serves_known(now + 5)
+    pool.set_weight(two, 0)
+    assert two.serves_known(now + 29)
+    assert not two.serves_known(now + 30)
+    pool.set_health(two, "down")
+    assert not two.serves_known(now)
+    pool.set_mode(one, "maintenance")
+    assert not one.serves_known(now)
+    pool.set_mode(one, "active")
+    assert one.serves_known(now)
+    pool.eject(one, "failed")
+    assert not one.serves_known(now)
 
 
 def test_watchers_hear_of_every_replacement() -> None:

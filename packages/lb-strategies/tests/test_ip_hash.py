@@ -21,7 +21,7 @@ def backends(count: int, weight: int = 1) -> tuple[Backend, ...]:
 
 
 def request_of(client: str, failed: Backend | None = None) -> Exchange:
-    where: Any = SimpleNamespace(peer=client, scheme="http", port=80)
+    where: Any = SimpleNamespace(peer=client, scheme="http", port=80, serving=None)
     exchange = Exchange(where, where, client, b"GET", b"/", b"example.com", b"")
     exchange.backend = failed
     return exchange

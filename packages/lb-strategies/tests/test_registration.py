@@ -39,7 +39,7 @@ def test_the_entry_point_is_found() -> None:
 def test_every_strategy_chooses_among_the_candidates(declared: Strategy, count: int) -> None:
     plugins = Plugins.discover(built_in=())
     manager = plugins.traffic_manager(declared.build(), [], declared.name)
-    where: Any = SimpleNamespace(scheme="http", port=80)
+    where: Any = SimpleNamespace(scheme="http", port=80, serving=None)
     exchange = Exchange(where, where, "192.0.2.7", b"GET", b"/", b"example.com", b"")
     pool = tuple(Backend(f"b{n}", "127.0.0.1", 9000 + n, weight=n % 5 + 1) for n in range(count))
     for candidates in (pool, pool[: count // 2 + 1], pool, pool[count // 2 :]):

@@ -14,6 +14,7 @@ from lb_core.hooks import hookimpl, hookspec
 if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.balancer import LoadBalancer
+    from lb_core.engine import subrequest
     from lb_core.errors import AttemptError, ConfigError, LbError, PluginError
     from lb_core.events import Event
     from lb_core.exchange import Exchange, Response
@@ -44,6 +45,7 @@ _WHERE = {
     "Settings": "settings",
     "Size": "settings",
     "Strategy": "features",
+    "subrequest": "engine.subrequest",
 }
 
 __all__ = [
@@ -67,12 +69,14 @@ __all__ = [
     "Strategy",
     "hookimpl",
     "hookspec",
+    "subrequest",
 ]
 
 
 def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"lb_core.{_WHERE[name]}"), name)
+    module = import_module(f"lb_core.{_WHERE[name]}")
+    value = getattr(module, name, module)  # `subrequest` is a module itself
     globals()[name] = value
     return value

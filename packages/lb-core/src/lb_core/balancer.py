@@ -82,6 +82,7 @@ class LoadBalancer:
         self._logging: asyncio.Task[None] | None = None
         self._names: Names | None = None
         self._running = False
+        self._closed = False
         self.config = config or Config()
         self.engine = Engine(Table(()), self._unmatched())
         self._bridge = AsgiBridge(self, ListenerConfig(name="embedded", address=":0"))
@@ -155,7 +156,7 @@ class LoadBalancer:
         access_log = self._make_access_log(config)
         try:
             pools = {pool.name: self._make_pool(pool) for pool in config.pools}
-            routes = {each.name: self._make_route(each, pools[each.pool], access_log) for each in config.routes}
+            routes = {each.name: self._make_route(each, pools, access_log) for each in config.routes}
             unmatched = self._unmatched(config, access_log)
             table = Table(routes.values())
         except BaseException:
@@ -165,9 +166,7 @@ class LoadBalancer:
 
         self._access_log = access_log
         gone = self._swap_pools(config, pools)
-        for name, route in routes.items():
-            if name in self.routes:
-                route.requests = self.routes[name].requests
+        self._swap_parts(routes)
         unmatched.requests = self.engine.unmatched.requests
         self.config, self.pools, self.routes = config, pools, routes
         engine = self.engine
@@ -223,6 +222,10 @@ class LoadBalancer:
         self._settle()
         if self._running:
             raise LbError("this balancer is running already: one lifespan at a time")
+        if self._closed:
+            self._closed = False
+            self.routes = {}
+            self.apply(self.config)
         async with AsyncExitStack() as stack:
             self.engine.start()
             stack.callback(self.engine.stop)
@@ -236,6 +239,7 @@ class LoadBalancer:
                     await stack.enter_async_context(context)
                 except Exception as error:
                     raise PluginError(f"plugin {name!r} failed to start: {error}") from error
+            stack.callback(self._close_parts)
             stack.push_async_callback(self._stop_checks)
             self._running = True
             self._start_checks()
@@ -264,11 +268,13 @@ class LoadBalancer:
     def _make_pool(self, config: PoolConfig) -> Pool:
         return self.pools.get(config.name) or Pool(config.name, (), notify=self.notify)
 
-    def _make_route(self, config: RouteConfig, pool: Pool, access_log: AccessLog | None) -> Route:
+    def _make_route(self, config: RouteConfig, pools: Mapping[str, Pool], access_log: AccessLog | None) -> Route:
+        pool = pools[config.pool]
         old = self.routes.get(config.name)
         if old is not None and old.config == config and old.pool is pool and access_log is self._access_log:
             return old
         route = Route(config, pool)
+        route.pools = {use.name: pools[use.pool] for use in config.uses}
         choice = config.strategy
         features: list[tuple[str, object]] = []
         try:
@@ -277,6 +283,7 @@ class LoadBalancer:
                 built = self.plugins.features[feature.name].build(route, feature.settings)
                 if built is not None:
                     features.append((feature.name, built))
+            route.parts = ((choice.name, strategy), *features)
             if access_log is not None:
                 features.append(("access_log", access_log))
             route.attach(self.plugins.traffic_manager(strategy, features, choice.name))
@@ -285,6 +292,40 @@ class LoadBalancer:
         except Exception as error:
             raise PluginError(f"route {config.name!r}: cannot build {choice.name!r} or a feature: {error!r}") from error
         return route
+
+    def _swap_parts(self, routes: Mapping[str, Route]) -> None:
+        """Let what routes are made of take over from what it replaces, and let that end."""
+        for name, route in routes.items():
+            old = self.routes.get(name)
+            route.routes = {use.name: routes[use.name] for use in route.config.uses if use.kind == "route"}
+            if old is None or old is route:
+                continue
+            route.requests = old.requests
+            before = dict(old.parts)
+            for part, built in route.parts:
+                if part in before and hasattr(built, "inherit"):
+                    self._beside(route, built.inherit, before[part])
+        for name, old in self.routes.items():
+            if routes.get(name) is not old:
+                self._close(old)
+
+    def _close_parts(self) -> None:
+        """The balancer stops; should it start again, its routes are built anew."""
+        self._closed = True
+        for route in self.routes.values():
+            self._close(route)
+
+    def _close(self, route: Route) -> None:
+        for _, built in route.parts:
+            if hasattr(built, "close"):
+                self._beside(route, built.close)
+
+    def _beside(self, route: Route, call: Callable[..., object], *args: object) -> None:
+        """Call what a plugin offers beside its hooks; what it raises is logged and stops nothing else."""
+        try:
+            call(*args)
+        except Exception as error:
+            route.report(error, call.__name__, "the configuration was applied")
 
     def _unmatched(self, config: Config | None = None, access_log: AccessLog | None = None) -> Route:
         """The route of requests that match no other: answers them, and accounts for them."""
@@ -311,7 +352,7 @@ class LoadBalancer:
         for each in config.pools:
             pool = pools[each.name]
             known = {_identity(backend, backend.send_proxy): backend for backend in pool.backends}
-            pool.replace([_update(known, each, wanted) for wanted in each.backends])
+            pool.replace([_update(known, pool, each, wanted) for wanted in each.backends])
         after = {backend for pool in pools.values() for backend in pool.backends}
         return list(before - after)
 
@@ -382,20 +423,27 @@ def _identity(backend: Backend | BackendConfig, send_proxy: str) -> tuple[str, s
 
 
 def _update(
-    known: Mapping[tuple[str, str, int, str, str], Backend], pool: PoolConfig, wanted: BackendConfig
+    known: Mapping[tuple[str, str, int, str, str], Backend], pool: Pool, config: PoolConfig, wanted: BackendConfig
 ) -> Backend:
     """The backend of that name and address, with what may change at run time brought up to date."""
-    backend = known.get(_identity(wanted, pool.send_proxy))
-    checked = pool.health_check is not None
+    backend = known.get(_identity(wanted, config.send_proxy))
+    checked = config.health_check is not None
     if backend is None:
-        backend = Backend(wanted.name, wanted.host, wanted.port, path=wanted.path, id=f"{pool.name}/{wanted.name}")
-        if pool.send_proxy != "off":
-            announce(backend, pool.send_proxy)
+        backend = Backend(
+            wanted.name,
+            wanted.host,
+            wanted.port,
+            path=wanted.path,
+            id=f"{config.name}/{wanted.name}",
+            weight=wanted.weight,
+        )
+        if config.send_proxy != "off":
+            announce(backend, config.send_proxy)
         backend.health = "starting" if checked else "up"
     elif not checked:
         backend.health = "up"
-    backend.weight = wanted.weight
-    backend.max_connections = wanted.max_connections or NO_LIMIT
+    pool.set_weight(backend, wanted.weight)
+    pool.set_limit(backend, wanted.max_connections or NO_LIMIT)
     backend.backup = wanted.backup
     backend.zone = wanted.zone
     backend.labels = dict(wanted.labels)

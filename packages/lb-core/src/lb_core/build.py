@@ -25,8 +25,9 @@ from lb_core.section import name_fault
 from lb_core.sections import Config, GlobalOptions, PluginsConfig
 from lb_core.settings import Settings
 from lb_core.units import show
+from lb_core.uses import Uses
 
-INHERITED = ("strategy", "health_check", "timeouts", "retry", "max_body", "host_header", "send_proxy")
+INHERITED = ("strategy", "health_check", "timeouts", "retry", "queue", "max_body", "host_header", "send_proxy")
 ROUTE_KEYS = (*POOL_KEYS, "use", "strategy", *RouteOptions.model_fields, "match")
 RULE_KEYS = (*(key for key in ROUTE_KEYS if key != "match"), "name", *MatchConfig.model_fields)
 
@@ -52,6 +53,7 @@ class _Build:
         self.problems = Problems(document)
         self.keys = Keys(self.problems, plugins)
         self.pools = PoolBuilder(self.problems, self.keys, self._expanded)
+        self.uses = Uses(self.problems)
         self.routes: list[RouteConfig] = []
         self.seen: dict[object, KeyPath] = {}
         self.names: dict[str, KeyPath] = {}
@@ -66,11 +68,12 @@ class _Build:
             self.pools.add_named(name, value, defaults)
         for host, value in self._mapping("routes").items():
             self._host(("routes", host), host, value, defaults)
+        routes = self.uses.resolve(self.routes, self.pools.pools)
         self.problems.raise_any()
         return Config(
             **{name: getattr(options, name) for name in GlobalOptions.model_fields},
             listeners=listeners,
-            routes=tuple(self.routes),
+            routes=routes,
             pools=tuple(self._announcing(pool) for pool in self.pools.pools.values()),
             files=self.document.files,
         )
@@ -147,7 +150,7 @@ class _Build:
         self.keys.check_route(path, own, ROUTE_KEYS)
         rules = self._rules(path, own.get("match"))
         scope = Scope(path, self._expanded(own, "match"), defaults)
-        pool = self.pools.of(scope, host, _probe_host(host))
+        pool = self.pools.of(scope, host, _probe_host(host)) or self._unneeded(scope, host)
         if pool:
             self._route(scope, host, host, MatchConfig(), 0, pool)
         elif not rules:
@@ -177,6 +180,8 @@ class _Build:
         name = self._rule_name(path, rule, f"{host} {match.label() if match else order}".strip())
         own_pool = self.pools.of(scope, name, _probe_host(host))
         if not own_pool and not shared:
+            own_pool = self._unneeded(scope, name)
+        if not own_pool and not shared:
             self.problems.add(
                 path, "this rule has no backends, and its route has none to share", "add backends: or use:"
             )
@@ -200,6 +205,9 @@ class _Build:
             self._unique(scope.path, name, host, match)
         strategy = self._strategy(scope)
         features = self._features(scope)
+        for choice in features:
+            for use in self.plugins.features[choice.name].uses(choice.settings):
+                self.uses.note(name, use, scope.paths(choice.name))
         options = self._route_options(scope, match)
         if strategy and options and match and pool:
             self._announce(scope.path, pool, options.send_proxy)
@@ -215,6 +223,12 @@ class _Build:
                 **values,
             )
             self.routes.append(route)
+
+    def _unneeded(self, scope: Scope, name: str) -> str:
+        """An empty pool for a route whose every request a feature answers; else nothing."""
+        chosen = self._features(scope)
+        answered = any(self.plugins.features[each.name].answers(each.settings) for each in chosen)
+        return self.pools.without_backends(name) if answered else ""
 
     def _announce(self, path: KeyPath, pool: str, send_proxy: str) -> None:
         """Note what a route says to its pool: a backend expects a PROXY header from everybody or from nobody."""
@@ -273,7 +287,8 @@ class _Build:
             settings = self.problems.validate(feature.settings, value, *scope.paths(name))
             if settings is not None:
                 chosen.append(FeatureChoice(name=name, settings=settings))
-        return tuple(chosen)
+        replaced = {name for each in chosen for name in self.plugins.features[each.name].replaces(each.settings)}
+        return tuple(each for each in chosen if each.name not in replaced)
 
     # sections
 

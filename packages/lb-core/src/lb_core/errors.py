@@ -11,7 +11,8 @@
         ├── ConnectTimeout     no connection within `timeouts.connect`; nothing was sent
         ├── BackendReset       the connection ended before a response head
         ├── HeaderTimeout      no response head within `timeouts.response_header`
-        └── InvalidResponse    what came is not HTTP/1.x, or its framing cannot be trusted
+        ├── InvalidResponse    what came is not HTTP/1.x, or its framing cannot be trusted
+        └── NoRoom             for a request of our own there is no backend with room; nothing was sent
 
 A message names the value, the place and the next step.
 """
@@ -132,3 +133,11 @@ class InvalidResponse(AttemptError):
     """Not HTTP/1.x, or framing that cannot be trusted (RFC 9112 section 6.3)."""
 
     flag = "invalid_response"
+
+
+class NoRoom(AttemptError):
+    """A request of our own found no backend: none is available, or all have as many in flight as they may."""
+
+    status = 503
+    flag = "no_backend"
+    unsent = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
 
     from lb_core.backend import Backend
     from lb_core.errors import AttemptError
+    from lb_core.pool import Pool
     from lb_core.route import Route
 
 monotonic = time.monotonic
 
 _NO_BODY = (204, 205, 304)
+_TARGET = re.compile(r"/[!-\"$-~]*").fullmatch
+_REWRITTEN = object()
 
 
 class Connection(Protocol):
@@ -39,6 +43,8 @@ class Exchange:
     `time.monotonic`; `started` is when the request head was complete, `first_byte` when the backend's head came (0.0
     while there is none), `ended` when the last byte went out. `bytes_in` and `bytes_out` count body bytes as framed on
     the wire. `flags` are the words of the access log; `error` is the error of the last failed attempt.
+
+    `pool` is where its backend is chosen; `before_request` may set another.
     """
 
     __slots__ = (
@@ -55,6 +61,7 @@ class Exchange:
         "error",
         "first_byte",
         "flags",
+        "pool",
         "raw_host",
         "raw_request_id",
         "request",
@@ -75,6 +82,7 @@ class Exchange:
         head: bytes,
     ) -> None:
         self.route = route
+        self.pool: Pool = route.serving
         self.connection = connection
         self.client = client
         self.request: tuple[bytes, bytes, bytes | None, bytes, Any, int] = (method, target, None, head, None, 0)
@@ -165,6 +173,31 @@ class Exchange:
         if self._state is None:
             self._state = {}
         return self._state
+
+    @property
+    def rewritten(self) -> str:
+        """The target a backend is asked for instead, as `rewrite` set it; empty where it was not."""
+        return str(self._state.get(_REWRITTEN, "")) if self._state else ""
+
+    def rewrite(self, target: str) -> None:
+        """Ask the backend for another path and query; `target` stays what the client asked for.
+
+        For `before_request`. Raises ValueError unless it is an origin-form target (RFC 9112 section 3.2.1).
+        """
+        if not _TARGET(target):
+            raise ValueError(f"{target!r} is no target: write a path with its query, percent-encoded, beginning with /")
+        self.state[_REWRITTEN] = target
+
+    def keep_body(self, limit: int) -> None:
+        """Keep a copy of the request's body as it passes, for `kept_body`, unless it is longer than `limit` bytes.
+
+        For `before_request`. What nobody asks for is not kept.
+        """
+
+    @property
+    def kept_body(self) -> bytes | None:
+        """The copy, without chunks; None where none is kept, while it is not complete, and where it is too long."""
+        return None
 
     @property
     def elapsed(self) -> float:

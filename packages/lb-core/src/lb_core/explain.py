@@ -96,7 +96,7 @@ def explain(
     choice, outcome = _choose(route, exchange)
     candidates = route.pool.candidates
     backends = tuple(
-        BackendView(b.name, b.address, b.state, b.reason, b.weight, b.in_flight, b in candidates)
+        BackendView(b.name, b.address, b.state, b.reason, b.configured_weight, b.in_flight, b in candidates)
         for b in route.pool.backends
     )
     strategy = route.config.strategy.name
@@ -154,10 +154,8 @@ def _why(route: Route) -> str:
 
 def _choose(route: Route, exchange: Exchange) -> tuple[str, str]:
     """The backend's name, or none, and what becomes of the request."""
-    pool = route.pool
+    pool = route.serving
     candidates = pool.candidates
-    if not candidates and pool.fallback is not None:
-        candidates = pool.fallback.candidates
     if not candidates:
         return "", "waits for a first health check, else 503" if pool.starting else "answered with 503 (no_backend)"
     try:

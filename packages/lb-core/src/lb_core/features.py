@@ -1,11 +1,19 @@
-"""What plugins declare: strategies and features, each a name, something to build it, and its settings."""
+"""What plugins declare: strategies and features, each a name, something to build it, and its settings.
+
+What `build` returns has traffic hooks, and may have three plain methods that are called beside the requests:
+
+    inherit(old)    the route was rebuilt: take over counters and state from the object of the same name before
+    close()         it serves no longer (the route is gone or rebuilt, or the balancer stops): stop timers, give back
+                    what was ejected or restricted; after `inherit`, and not the end of exchanges under way
+    describe()      a line or a list of lines about its state, for `lb explain`
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lb_core.errors import PluginError
 
@@ -43,17 +51,50 @@ class Strategy:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """Another pool or route that a feature's settings name.
+
+    `kind` says what is named: a pool under `pools:` or a route; `key` is where in the section, for the place of an
+    error. Routes that are used acyclically may not lead back to the route itself.
+    """
+
+    kind: Literal["pool", "route"]
+    name: str
+    key: tuple[str | int, ...] = ()
+    acyclic: bool = False
+
+
+def _uses_nothing(settings: object) -> Iterable[Use]:  # noqa: ARG001 (the signature of a declaration)
+    return ()
+
+
+def _replaces_nothing(settings: object) -> Iterable[str]:  # noqa: ARG001
+    return ()
+
+
+def _leaves_to_backends(settings: object) -> bool:  # noqa: ARG001
+    return False
+
+
+@dataclass(frozen=True, slots=True)
 class Feature:
     """A feature: `build(route, settings)` makes the object whose traffic hooks serve one route.
 
     `name` is the section of a route that switches it on; `settings` is the pydantic model of that section, which also
     accepts its short form. `build` may return None where the settings switch the feature off.
+
+    Three functions of the settings say what the configuration must know: `uses` the other pools and routes they name,
+    found at run time as `route.pools[name]` and `route.routes[name]`; `answers` whether every request is answered
+    here, so that the route needs no backends; `replaces` the features this one takes the place of.
     Raises PluginError for a name that is not snake_case.
     """
 
     name: str
     build: Callable[[Route, Any], object | None]
     settings: type[BaseModel]
+    uses: Callable[[Any], Iterable[Use]] = _uses_nothing
+    answers: Callable[[Any], bool] = _leaves_to_backends
+    replaces: Callable[[Any], Iterable[str]] = _replaces_nothing
 
     def __post_init__(self) -> None:
         _check("feature", self.name, self.build)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from functools import lru_cache
+from typing import Any
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+_BLANK = b"\r\n\r\n"
 
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
@@ -23,11 +26,16 @@ class Headers(MutableMapping[str, str]):
     Reading a name that occurs several times gives its values joined by `", "` (section 5.2); `get_all` gives them one
     by one, as Set-Cookie needs. Setting replaces every field of that name. Raises ValueError for a name or value that
     must not go on the wire, and on changing the fields of message framing.
+
+    A head is read lazily: looking up a name is one search, and `add` appends without reading the others. Only setting,
+    deleting and iterating make the list.
     """
 
-    __slots__ = ("_fields", "changed")
+    __slots__ = ("_added", "_fields", "_source", "changed")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._source: bytes | None = None
+        self._added: list[tuple[str, str]] = []
         self._fields: list[tuple[str, str]] = []
         self.changed = False
         for name, value in fields:
@@ -36,13 +44,9 @@ class Headers(MutableMapping[str, str]):
 
     @classmethod
     def parse(cls, block: bytes) -> Headers:
-        """Read the field lines of a head that a parser has already accepted, from its first line to its blank line."""
+        """The field lines of a head that a parser has already accepted, from its first line to its blank line."""
         headers = cls()
-        fields = headers._fields
-        for line in block.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n"):
-            name, colon, value = line.partition(":")
-            if colon and " " not in name:
-                fields.append((name, value.strip(" \t")))
+        headers._source = block
         return headers
 
     def __getitem__(self, name: str) -> str:
@@ -51,56 +55,99 @@ class Headers(MutableMapping[str, str]):
             raise KeyError(name)
         return ", ".join(values)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a name, or `default`; for a head that has not been read one search."""
+        values = self.get_all(name)
+        if not values:
+            return default
+        return values[0] if len(values) == 1 else ", ".join(values)
+
     def __setitem__(self, name: str, value: str) -> None:
         check_field(name, value)
         key = name.lower()
-        self._fields = [field for field in self._fields if field[0].lower() != key]
+        self._fields = [field for field in self.fields() if field[0].lower() != key]
         self._fields.append((name, value.strip(" \t")))
         self.changed = True
 
     def __delitem__(self, name: str) -> None:
         key = name.lower()
         _refuse_framing(key)
-        kept = [field for field in self._fields if field[0].lower() != key]
-        if len(kept) == len(self._fields):
+        fields = self.fields()
+        kept = [field for field in fields if field[0].lower() != key]
+        if len(kept) == len(fields):
             raise KeyError(name)
         self._fields = kept
         self.changed = True
 
     def __iter__(self) -> Iterator[str]:
         seen = set()
-        for name, _ in self._fields:
+        for name, _ in self.fields():
             if name.lower() not in seen:
                 seen.add(name.lower())
                 yield name
 
     def __len__(self) -> int:
-        return len({name.lower() for name, _ in self._fields})
+        return len({name.lower() for name, _ in self.fields()})
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(field[0].lower() == name.lower() for field in self._fields)
+        return isinstance(name, str) and bool(self.get_all(name))
 
     def __repr__(self) -> str:
-        return f"Headers({self._fields!r})"
+        return f"Headers({self.fields()!r})"
 
     def add(self, name: str, value: str) -> None:
         """Append a field, keeping those of the same name."""
         check_field(name, value)
-        self._fields.append((name, value.strip(" \t")))
+        (self._fields if self._source is None else self._added).append((name, value.strip(" \t")))
         self.changed = True
 
     def get_all(self, name: str) -> list[str]:
         """Every value of a name, in order."""
-        key = name.lower()
-        return [value for field, value in self._fields if field.lower() == key]
+        source = self._source
+        if source is None:
+            key = name.lower()
+            return [value for field, value in self._fields if field.lower() == key]
+        end = source.find(_BLANK)
+        lines = _line_of(name)(source, 0, len(source) if end < 0 else end)
+        found = [line.strip(b" \t").decode("latin-1") for line in lines]
+        if self._added:
+            key = name.lower()
+            found += [value for field, value in self._added if field.lower() == key]
+        return found
 
     def fields(self) -> list[tuple[str, str]]:
         """Every field line, in order."""
+        if self._source is not None:
+            fields = []
+            for line in self._source.partition(_BLANK)[0].decode("latin-1").split("\r\n"):
+                name, colon, value = line.partition(":")
+                if colon and " " not in name:
+                    fields.append((name, value.strip(" \t")))
+            self._source = None
+            self._fields, self._added = fields + self._added, []
         return list(self._fields)
 
     def encode(self) -> bytes:
         """The field lines as they go on the wire, each ended by CRLF."""
-        return "".join(f"{name}: {value}\r\n" for name, value in self._fields).encode("latin-1")
+        source = self._source
+        if source is None:
+            return _lines(self._fields)
+        end = source.find(_BLANK)
+        kept = source[source.index(b"\n") + 1 : len(source) if end < 0 else end + 2]
+        if end < 0 and kept[-2:] != b"\r\n":
+            kept += b"\r\n"
+        return kept + _lines(self._added)
+
+
+def _lines(fields: list[tuple[str, str]]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _line_of(name: str) -> Callable[[bytes, int, int], list[bytes]]:
+    """A search for the values of one name: each letter in both cases is much faster than a pattern that folds case."""
+    letters = "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else re.escape(c) for c in name)
+    return re.compile(f"\n{letters}:([^\r]*)".encode("latin-1", "replace")).findall
 
 
 def check_field(name: str, value: str) -> None:

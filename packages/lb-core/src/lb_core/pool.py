@@ -1,4 +1,4 @@
-"""Which backends may be chosen now.
+"""Which backends may be chosen now, and who waits for one.
 
 `candidates` is rebuilt when a fact about a backend changes and never on a request; it stays the same tuple object until
 then, so strategies can key their tables on its identity (a changed weight makes a new tuple too). The rules, first that
@@ -7,20 +7,36 @@ yields anything:
     1. backends that are active, up, not ejected, with weight above 0
     2. the same among those marked `backup`
     3. ejected ones that were ejected as a last resort (passive ejection; not an open breaker): failing open
-    4. nobody: the fallback pool is asked, else the answer is 503
+    4. nobody: another pool may serve (failover), else the answer is 503
+
+When every candidate has as many requests in flight as it may, requests wait in `queue`, first come, first served. The
+next is taken when a request ends, a limit rises or a backend returns; while nobody waits none of that costs anything.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
 
+from lb_core.backend import NO_LIMIT
 from lb_core.events import Event, Notify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lb_core.backend import Backend, Health, Mode
+
+
+DRAIN = 30.0
+"""Seconds for which a draining backend still serves clients that are its own."""
+
+
+class Waiting(Protocol):
+    """A request in the queue."""
+
+    def take_turn(self) -> None:
+        """Choose again: there is room, or there is nobody to wait for any more."""
 
 
 def _silent(event: Event) -> None:
@@ -30,7 +46,8 @@ def _silent(event: Event) -> None:
 class Pool:
     """The backends of a route, and which of them are candidates.
 
-    `waiters` are called once, when there is a candidate; `watchers` whenever the set of backends was replaced.
+    `on_change` are called whenever `candidates` became another tuple, `watchers` whenever the set of backends was
+    replaced. `queue` holds the requests that wait for a backend.
     """
 
     __slots__ = (
@@ -40,10 +57,10 @@ class Pool:
         "backends",
         "candidates",
         "clock",
-        "fallback",
         "name",
         "notify",
-        "waiters",
+        "on_change",
+        "queue",
         "watchers",
     )
 
@@ -58,14 +75,14 @@ class Pool:
         self.name = name
         self.notify = notify
         self.clock = clock
-        self.fallback: Pool | None = None
-        self.waiters: list[Callable[[], None]] = []
         self.watchers: list[Callable[[], None]] = []
+        self.on_change: list[Callable[[], None]] = []
+        self.queue: deque[Waiting] = deque()
         self._last_resort: set[Backend] = set()
         self._others: dict[Backend, tuple[Backend, ...]] = {}
         self.backends: tuple[Backend, ...] = tuple(backends)
         self.candidates: tuple[Backend, ...] = ()
-        self._weights: tuple[int, ...] = ()
+        self._weights: tuple[float, ...] = ()
         self.rebuild()
 
     @property
@@ -76,7 +93,7 @@ class Pool:
         )
 
     def rebuild(self) -> None:
-        """Work out the candidates again, and wake who waits for one."""
+        """Work out the candidates again; tell who listens, and serve who waits."""
         usable = [b for b in self.backends if b.usable]
         ready = [b for b in usable if not b.ejected]
         chosen = (
@@ -90,10 +107,12 @@ class Pool:
             self.candidates = tuple(chosen)
             self._weights = weights
             self._others = {}
-        if self.candidates and self.waiters:
-            waiters, self.waiters = self.waiters, []
-            for wake in waiters:
-                wake()
+            for hear in tuple(self.on_change):
+                hear()
+        if self.queue:
+            for backend in self.backends:
+                backend.freed = self.serve_queue
+            self.serve_queue()
 
     def others(self, backend: Backend) -> tuple[Backend, ...]:
         """The candidates without one that was tried; the same tuple object until the pool changes."""
@@ -103,9 +122,36 @@ class Pool:
         return found
 
     def with_room(self, candidates: tuple[Backend, ...]) -> Backend | None:
-        """The least busy candidate below its `max_connections`, for its weight; None when all are full."""
-        room = [b for b in candidates if b.in_flight < b.max_connections and b.weight]
+        """The least busy candidate below its limit, for its weight; None when all are full."""
+        room = [b for b in candidates if b.in_flight < b.limit and b.weight]
         return min(room, key=lambda b: b.in_flight / b.weight, default=None)
+
+    def wait(self, request: Waiting) -> None:
+        """Put a request at the end of the queue."""
+        if not self.queue:
+            for backend in self.backends:
+                backend.freed = self.serve_queue
+        self.queue.append(request)
+
+    def leave_queue(self, request: Waiting) -> None:
+        """A request waits no longer."""
+        if request in self.queue:
+            self.queue.remove(request)
+            self._end_queue()
+
+    def serve_queue(self) -> None:
+        """Let requests have their turn, as many as there is room for; all of them when there is nobody to wait for."""
+        queue = self.queue
+        for _ in range(len(queue)):
+            if not queue or not (self.with_room(self.candidates) if self.candidates else not self.starting):
+                break
+            queue.popleft().take_turn()
+        self._end_queue()
+
+    def _end_queue(self) -> None:
+        if not self.queue:
+            for backend in self.backends:
+                backend.freed = None
 
     def find(self, name: str) -> Backend:
         """The backend of that name; KeyError names those there are."""
@@ -116,7 +162,10 @@ class Pool:
 
     def replace(self, backends: Iterable[Backend]) -> None:
         """Take new backends, or new weights; those that stay are the same objects and keep state and counters."""
+        gone = set(self.backends)
         self.backends = tuple(backends)
+        for backend in gone.difference(self.backends):
+            backend.freed = None
         self._last_resort &= set(self.backends)
         self.rebuild()
         for hear in tuple(self.watchers):
@@ -128,11 +177,45 @@ class Pool:
             backend.health = health
             self._changed(backend, f"backend_{health}", reason)
 
-    def set_mode(self, backend: Backend, mode: Mode, reason: str = "") -> None:
-        """What an operator wants: `draining` and `maintenance` take no new requests."""
+    def set_mode(self, backend: Backend, mode: Mode, reason: str = "", *, seconds: float = DRAIN) -> None:
+        """What an operator wants: `draining` and `maintenance` take no new requests.
+
+        While it drains, clients that are its own may still use it for `seconds`.
+        """
         if backend.mode != mode:
             backend.mode = mode
+            backend.drains_until = self.clock() + seconds if mode == "draining" else 0.0
             self._changed(backend, f"backend_{mode}", reason)
+
+    def set_weight(self, backend: Backend, weight: int) -> None:
+        """What the configuration or an operator says: 0-1000; 0 drains it."""
+        if weight != backend.configured_weight:
+            if not weight:
+                backend.drains_until = self.clock() + DRAIN
+            elif backend.mode != "draining":
+                backend.drains_until = 0.0
+            backend.configured_weight = weight
+            backend.weight = weight * backend.warmth if backend.warmth < 1 else weight
+            self.rebuild()
+
+    def set_warmth(self, backend: Backend, share: float) -> None:
+        """How much of its weight counts, above 0 and up to 1: less than 1 during a slow start."""
+        if share != backend.warmth:
+            backend.warmth = share
+            backend.weight = backend.configured_weight * share if share < 1 else backend.configured_weight
+            self.rebuild()
+
+    def restrict(self, backend: Backend, limit: int | None) -> None:
+        """Lower the number of requests a backend may have in flight, for a while; None ends that."""
+        backend.restricted = NO_LIMIT if limit is None else limit
+        self.set_limit(backend, backend.max_connections)
+
+    def set_limit(self, backend: Backend, max_connections: int) -> None:
+        """How many requests it may have in flight by its configuration (`NO_LIMIT` for none)."""
+        backend.max_connections = max_connections
+        backend.limit = min(max_connections, backend.restricted)
+        if self.queue:
+            self.serve_queue()
 
     def eject(self, backend: Backend, reason: str, *, last_resort: bool = True) -> None:
         """Take a backend out of the candidates until `restore`.

@@ -64,6 +64,11 @@ class PoolBuilder:
             self._add(name, scope, host)
         return name
 
+    def without_backends(self, name: str) -> str:
+        """The pool of a route that a feature answers."""
+        self.pools[name] = PoolConfig(name=name, backends=())
+        return name
+
     def health_check(self, scope: Scope) -> HealthCheckConfig | None:
         """The checks of a pool, where they are not off."""
         value = scope.merged.get("health_check")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lb_core.chain import Call, compile_chain, is_async
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pluggy import HookCaller, HookImpl, PluginManager
 
     from lb_core.config import RouteConfig
@@ -25,7 +27,12 @@ log = logging.getLogger("lb.plugins")
 
 
 class Route:
-    """One route, compiled. Durations are seconds (infinite when switched off), sizes bytes (0 for no limit)."""
+    """One route, compiled. Durations are seconds (infinite when switched off), sizes bytes (0 for no limit).
+
+    `pool` is its own; `serving` is where its requests begin, which is the same unless somebody (failover) has put
+    another in its place. `pools` and `routes` are those its features use, by the names they have in the settings.
+    `parts` are what its strategy and its features built, by name.
+    """
 
     __slots__ = (
         "_owners",
@@ -43,10 +50,14 @@ class Route:
         "on_complete",
         "on_health_result",
         "on_response",
+        "parts",
         "plugin_errors",
         "plugins",
         "pool",
+        "pools",
+        "queue_limit",
         "queue_timeout",
+        "queued",
         "request_timeout",
         "requests",
         "retry_attempts",
@@ -56,9 +67,12 @@ class Route:
         "retry_timeout",
         "retrying",
         "rewrites",
+        "routes",
         "select_backend",
         "send_backend_host",
+        "serving",
         "strip_prefix",
+        "transforms",
         "tunnel_timeout",
     )
 
@@ -66,8 +80,14 @@ class Route:
         self.name = config.name
         self.config = config
         self.pool = pool
+        self.serving = pool
+        self.pools: Mapping[str, Pool] = {}
+        self.routes: Mapping[str, Route] = {}
+        self.parts: tuple[tuple[str, Any], ...] = ()
         self.requests = 0
         self.retrying = 0
+        self.queued = 0
+        self.queue_limit = config.queue
         self.plugin_errors = 0
         timeouts, retry = config.timeouts, config.retry
         self.connect_timeout = timeouts.connect
@@ -87,6 +107,8 @@ class Route:
         self.direct = False
         """Whether nothing comes between a request's head and the choice of a backend, and its head goes on as it is."""
         self.rewrites = bool(config.strip_prefix) or self.send_backend_host
+        self.transforms = False
+        """Whether a feature may pass a response's body through something (`exchange.transform`)."""
         self.plugins: tuple[str, ...] = ()
         self._owners: dict[object, str] = {}
         self._silent: dict[str, float] = {}
@@ -108,7 +130,7 @@ class Route:
         self.on_response = self._watching(hook.on_response)
         self.on_complete = self._watching(hook.on_complete)
         self.on_health_result = compile_chain(hook.on_health_result, guard=self._contained)
-        self.direct = self.before_request is None and not self.rewrites
+        self.direct = self.before_request is None and not self.rewrites and not self.transforms
         self.plugins = tuple(name for name, _ in reversed(manager.list_name_plugin()))
         callers = hook.before_request, hook.select_backend, hook.on_response, hook.on_complete
         impls = [impl for caller in callers for impl in caller.get_hookimpls()]

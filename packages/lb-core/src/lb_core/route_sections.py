@@ -19,7 +19,9 @@ class Timeouts(Section):
         default=60.0, description="for a response head, from the request's last byte; 504 beyond, 0s for no limit"
     )
     idle: Duration = Field(default=60.0, description="gap between two reads of a response's body; 0s for no limit")
-    queue: Duration = Field(default=5.0, description="for a backend to pass its first check; 503 beyond")
+    queue: Duration = Field(
+        default=5.0, description="for a backend with room, or one that passes its first check; 503 beyond"
+    )
     request: Duration = Field(default=0.0, description="for a whole exchange; 0s for no limit")
     tunnel_idle: Duration = Field(default=3600.0, description="silence in a tunnel (WebSocket); 0s for no limit")
 
@@ -58,6 +60,14 @@ class FeatureChoice(Section):
     settings: SerializeAsAny[BaseModel]
 
 
+class UsedConfig(Section):
+    """Another pool or route that a feature's settings name, and the pool it leads to."""
+
+    kind: Literal["pool", "route"]
+    name: str
+    pool: str
+
+
 def _off(value: object) -> object:
     return "off" if value is False else value
 
@@ -67,6 +77,11 @@ class RouteOptions(Section):
 
     timeouts: Timeouts = Timeouts()
     retry: Retry = Retry()
+    queue: Whole = Field(
+        default=100,
+        ge=0,
+        description="requests that may wait while every backend has its max_connections in flight; 503 beyond",
+    )
     max_body: Size = Field(default=0, description="bytes of a request's body; 413 beyond, 0B for no limit")
     strip_prefix: Annotated[str, WithJsonSchema({"type": ["string", "boolean"]})] = Field(
         default="",
@@ -102,3 +117,4 @@ class RouteConfig(RouteOptions):
     pool: str
     strategy: StrategyChoice = StrategyChoice(name="least_connections")
     features: tuple[FeatureChoice, ...] = ()
+    uses: tuple[UsedConfig, ...] = ()

@@ -20,11 +20,13 @@ from lb_core.engine.announcing import header_for
 from lb_core.engine.answers import SAID, problem
 from lb_core.engine.connections import IDLE_LIMIT, connect, drop
 from lb_core.engine.flow import PEER, reset
+from lb_core.engine.kept_body import KeptBody
 from lb_core.engine.requests import compose
 from lb_core.engine.retries import (
     ADD_HOST,
     BUDGETED,
     EVENTS,
+    KEEPING,
     REPLAY_LIMIT,
     WAITED,
     is_idempotent,
@@ -82,6 +84,7 @@ class Forwarding(Exchange):
     def __init__(self, route: Route, downstream: Downstream, client: str, request: RequestHead, host: bytes) -> None:
         # what Exchange.__init__ does, written out: a call less for every request
         self.route = route
+        self.pool = route.serving
         self.downstream = downstream
         self.client = client
         self.request = request
@@ -127,7 +130,7 @@ class Forwarding(Exchange):
             self.payload = b"%b%bX-Request-Id: %b\r\n\r\n%b" % (head, block, self.raw_request_id, body)
             if body:
                 self.bytes_in = len(body)
-            self.choose(route.pool.candidates)
+            self.choose(self.pool.candidates)
         else:
             self._begin_indirect(body)
 
@@ -139,7 +142,7 @@ class Forwarding(Exchange):
         if route.before_request is not None and self._answered_before():
             return
         self.payload = compose(self, body)
-        self.choose(route.pool.candidates)
+        self.choose(self.pool.candidates)
 
     def _answered_before(self) -> bool:
         """Ask `before_request`; whether that settles the request, or will."""
@@ -182,7 +185,7 @@ class Forwarding(Exchange):
             self._answer_from_plugin(answer)
             return
         self.payload = compose(self, self.body)
-        self.choose(self.route.pool.candidates)
+        self.choose(self.pool.candidates)
 
     def choose(self, candidates: tuple[Backend, ...]) -> None:
         """Let the route's plugins choose among these, and attempt."""
@@ -199,10 +202,10 @@ class Forwarding(Exchange):
             log.error("route %r: select_backend chose %r, which is no backend", route.name, backend)
             self.refuse(500, "no_choice", "no plugin chose a backend")
             return
-        if backend.in_flight >= backend.max_connections:
-            room = route.pool.with_room(candidates)
+        if backend.in_flight >= backend.limit:
+            room = self.pool.with_room(candidates)
             if room is None:
-                self.refuse(503, "queue_full", "every backend is at its max_connections", RETRY_AFTER)
+                self._wait_for_turn()
                 return
             backend = room
         self.backend = backend
@@ -219,28 +222,47 @@ class Forwarding(Exchange):
         self._wait_for(self._connect(backend))
 
     def _nobody(self) -> None:
-        """No candidate: the fallback pool, else wait for a first check, else 503."""
-        pool = self.route.pool
-        if pool.fallback is not None and pool.fallback.candidates:
-            self.flag("failover")
-            self.choose(pool.fallback.candidates)
-        elif pool.starting and self.route.queue_timeout and not self.unusual & WAITED:
-            self.unusual |= WAITED
-            self.downstream.wait(self.latest)
-            pool.waiters.append(self._wake)
-            self._later(self.route.queue_timeout, self._gave_up)
+        """No candidate: the pool that serves now, else wait for a first check, else 503."""
+        serving = self.route.serving
+        if serving is not self.pool and serving.candidates:
+            self.pool = serving
+            self.choose(serving.candidates)
+        elif self.pool.starting and self.route.queue_timeout:
+            self._wait_for_turn()
         else:
             self.refuse(503, "no_backend", "no backend is available", RETRY_AFTER)
 
-    def _wake(self) -> None:
-        if not self.ended:
-            self.choose(self.route.pool.candidates)
+    def _wait_for_turn(self) -> None:
+        """Wait for a backend: one with room, or one that passes its first check; the time for both is one."""
+        route = self.route
+        if not self.pool.starting and (route.queued >= route.queue_limit or not route.queue_timeout):
+            self.refuse(503, "queue_full", "every backend has as many requests in flight as it may", RETRY_AFTER)
+            return
+        if not self.unusual & WAITED:
+            self.unusual |= WAITED
+            self._later(route.queue_timeout, self._gave_up)
+        route.queued += 1
+        self.downstream.wait(self.latest)
+        self.pool.wait(self)
+
+    def take_turn(self) -> None:
+        """The queue's turn has come: choose again, the backend that failed before only if no other has room."""
+        self.route.queued -= 1
+        pool = self.pool
+        others = pool.others(self.backend) if self.backend is not None else ()
+        self.choose(others if pool.with_room(others) else pool.candidates)
 
     def _gave_up(self) -> None:
-        pool = self.route.pool
-        if self._wake in pool.waiters:
-            pool.waiters.remove(self._wake)
-            self.refuse(503, "no_backend", "no backend passed its first check in time", RETRY_AFTER)
+        if self in self.pool.queue:
+            self._leave_queue()
+            starting = self.pool.starting
+            why = "no backend passed its first check in time" if starting else "no backend had room in time"
+            self.refuse(503, "no_backend" if starting else "queue_full", why, RETRY_AFTER)
+
+    def _leave_queue(self) -> None:
+        if self in self.pool.queue:
+            self.route.queued -= 1
+            self.pool.leave_queue(self)
 
     def _later(self, delay: float, call: Callable[[], None]) -> None:
         self._pend(asyncio.get_running_loop().call_later(delay, call))
@@ -293,9 +315,24 @@ class Forwarding(Exchange):
         """Let every attempt name its backend in Host."""
         self.unusual |= ADD_HOST
 
+    def keep_body(self, limit: int) -> None:
+        """Keep a copy of the request's body as it passes."""
+        kept = self.state[KeptBody] = KeptBody(self.request[4], limit)
+        kept.take(self.body)
+        if kept.collects:
+            self.unusual |= KEEPING
+
+    @property
+    def kept_body(self) -> bytes | None:
+        """The copy, once it is complete."""
+        kept = self._state.get(KeptBody) if self._state is not None else None
+        return None if kept is None else kept.whole
+
     def send_body(self, data: bytes) -> None:
         """More of the request's body, framing checked."""
         self.bytes_in += len(data)
+        if self.unusual & KEEPING:
+            self.state[KeptBody].take(data)
         upstream = self.upstream
         payload = self.payload
         if upstream is None:
@@ -316,6 +353,8 @@ class Forwarding(Exchange):
             return
         self.trying = False
         backend.in_flight -= 1
+        if backend.freed is not None:
+            backend.freed()
         self.upstream = None
         self.error = error
         if isinstance(error, NoDescriptor):  # not the backend's fault, and no other could be reached
@@ -327,7 +366,7 @@ class Forwarding(Exchange):
             route.on_backend_error(self, error)
         if may_retry(self, error):
             self.flag("retried")
-            pool = route.pool
+            pool = self.pool
             self.choose(pool.others(backend) or pool.candidates)
             return
         self.refuse(error.status, error.flag, SAID[error.status])
@@ -433,6 +472,8 @@ class Forwarding(Exchange):
             backend: Backend = self.backend  # type: ignore[assignment]  # trying means there is one
             backend.requests += 1
             backend.in_flight -= 1
+            if backend.freed is not None:
+                backend.freed()
         if self.unusual or self.pending is not None:
             self._give_back()
         route = self.route
@@ -460,9 +501,8 @@ class Forwarding(Exchange):
         for work in pending or ():
             if work is not asyncio.current_task():
                 work.cancel()
-        waiters = self.route.pool.waiters
-        if self.unusual & WAITED and self._wake in waiters:
-            waiters.remove(self._wake)
+        if self.unusual & WAITED:
+            self._leave_queue()
 
 
 def _with_host(payload: bytes, exchange: Forwarding) -> bytes:

@@ -14,7 +14,12 @@ def compose(exchange: Forwarding, body: bytes) -> bytes:
     """The head, and the body that came with it, ready to be written in one piece."""
     _, _, host, head, special, _ = exchange.request
     headers = exchange._headers
-    if (special is None or special.passes) and not exchange.route.rewrites and (headers is None or not headers.changed):
+    if (
+        (special is None or special.passes)
+        and not exchange.route.rewrites
+        and (headers is None or not headers.changed)
+        and not exchange.rewritten
+    ):
         block = exchange.downstream.origin.block(host or b"")
         return b"%b%bX-Request-Id: %b\r\n\r\n%b" % (head, block, exchange.raw_request_id, body)
     return _compose_special(exchange) + body
@@ -24,6 +29,8 @@ def _compose_special(exchange: Forwarding) -> bytes:
     """The general path: cuts, trusted peers, HTTP/1.0, absolute targets, prefixes, fields that plugins changed."""
     method, target, host, head, special, _ = exchange.request
     route = exchange.route
+    if exchange.rewritten:
+        target = exchange.rewritten.encode()
     origin = exchange.downstream.origin
     block = origin.block(host if host is not None else b"")
     cuts: list[bytes] = []

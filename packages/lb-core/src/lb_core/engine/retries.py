@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 REPLAY_LIMIT = 64 * 1024
 BUDGET_MINIMUM = 3
-STALE, BUDGETED, WAITED, EVENTS, ADD_HOST = 1, 2, 4, 8, 16
-"""What is unusual about an exchange: a free retry was used, a place in the budget is held, it waited for a first check,
-its answer is a stream of events, which may be silent for as long as a tunnel, its Host names the backend."""
+STALE, BUDGETED, WAITED, EVENTS, ADD_HOST, KEEPING = 1, 2, 4, 8, 16, 32
+"""What is unusual about an exchange: a free retry was used, a place in the budget is held, it has waited for a backend,
+its answer is a stream of events, which may be silent for as long as a tunnel, its Host names the backend, a copy of
+its body is kept."""
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
@@ -61,7 +62,7 @@ def may_retry(exchange: Forwarding, error: AttemptError) -> bool:
 
 def _has_others(exchange: Forwarding) -> bool:
     backend = exchange.backend
-    return backend is not None and bool(exchange.route.pool.others(backend))
+    return backend is not None and bool(exchange.pool.others(backend))
 
 
 def may_reuse(exchange: Forwarding) -> bool:
@@ -76,7 +77,7 @@ def _within_budget(exchange: Forwarding) -> bool:
     route = exchange.route
     if exchange.unusual & BUDGETED:
         return True
-    active = sum(backend.in_flight for backend in route.pool.backends)
+    active = sum(backend.in_flight for backend in exchange.pool.backends)
     if route.retrying >= max(BUDGET_MINIMUM, route.retry_budget * active):
         return False
     exchange.unusual |= BUDGETED

@@ -1,0 +1,1 @@
+"""Circuit breaker for lb: per backend or route, with limited probes."""

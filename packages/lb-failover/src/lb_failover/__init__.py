@@ -1,0 +1,1 @@
+"""Failover for lb: a backup domain serves while no backend of a route can."""

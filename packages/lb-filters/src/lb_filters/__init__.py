@@ -1,0 +1,1 @@
+"""Edge features for lb: redirects, rewrites, header edits, authentication, compression."""

@@ -1,0 +1,1 @@
+"""Rate limits for lb: sliding window, token bucket, fixed window, concurrency."""

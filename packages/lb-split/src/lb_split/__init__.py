@@ -1,0 +1,1 @@
+"""Traffic splitting for lb: canary, blue-green, weighted split, mirror."""
