@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := $(wildcard packages/*)
+COMPILED := packages/lb-speedups
+PACKAGES := $(filter-out $(COMPILED),$(wildcard packages/*))
 SOURCES := $(wildcard packages/*/src)
 GENERATORS := $(wildcard docs/generate_*.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types docs unit hostile fuzz bench bench-instructions bench-memory constraints clean
+.PHONY: help install demo test compiler check lint types docs unit hostile fuzz bench bench-instructions bench-memory constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,9 +23,13 @@ install: $(STAMP) ## make .venv with every package editable and .venv/bin/lb
 demo: $(STAMP) ## watch real traffic balanced over three backends
 	@$(BIN)/lb demo $(ARGS)
 
-test: $(STAMP) check ## check, then every test (ARGS="-k name" for some)
+test: compiler $(STAMP) check ## check, then every test (ARGS="-k name" for some)
 	@tools/ensure-commands curl:curl haproxy:haproxy nginx:nginx-light
 	@$(BIN)/python -m pytest --cov $(ARGS)
+
+compiler: # for lb-speedups, which is part of what is tested
+	@tools/ensure-commands cc:gcc
+	@[ ! -e $(STAMP) ] || $(BIN)/python -c 'import lb_speedups' 2>/dev/null || rm -f $(STAMP)
 
 check: lint types ## format, lint, types, layers and generated pages, without running a test
 	@$(BIN)/lint-imports --no-cache --no-logo
@@ -84,4 +89,6 @@ $(STAMP): constraints.txt pyproject.toml $(wildcard packages/*/pyproject.toml) |
 	@echo "installing into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group dev $(PACKAGES:%=--editable %)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable $(COMPILED) 2>/dev/null || \
+	  echo "lb-speedups was not built: it needs a C compiler and Python's headers; lb does without, in Python"
 	@touch $@

@@ -87,7 +87,7 @@ def table(model: type[BaseModel]) -> str:
     for name, field in model.model_fields.items():
         if name not in computed:
             meaning = (field.description or notes.get(name, "")).replace("|", "\\|")
-            rows.append(f"| `{name}` | {_default(field)} | {meaning} |")
+            rows.append(f"| `{field.alias or name}` | {_default(field)} | {meaning} |")
     return "\n".join(rows)
 
 

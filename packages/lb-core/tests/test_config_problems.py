@@ -73,7 +73,7 @@ def in_route(section: str) -> str:
     ("text", "message"),
     [
         ("verion: 1", 'lb.yaml:1: verion: unknown key "verion" (did you mean version?)'),
-        ("xyzzy: 1", 'unknown key "xyzzy" (known are access_log, defaults,'),
+        ("xyzzy: 1", 'unknown key "xyzzy" (known are access_log, control, defaults,'),
         ("version: 2", "lb.yaml:1: version: 2 is not a version of this format (write version: 1)"),
         ("routes: 3", "lb.yaml:1: routes: 3 is not a mapping (write the routes as name: value)"),
         ("listeners: [a]", "listeners: a list is not a mapping"),

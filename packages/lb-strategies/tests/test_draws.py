@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lb_core import Backend
 from lb_strategies import PowerOfTwoChoices, WeightedRandom
-from lb_strategies.weights import Shares, reduced
+from lb_strategies.weights import SHORT, Shares, reduced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,23 +56,43 @@ def test_shares_follow_the_weights_when_nothing_is_in_flight(
     assert got == pytest.approx([weight / sum(weights) for weight in weights], abs=0.015)
 
 
-@given(st.lists(st.integers(1, 50), min_size=2, max_size=12), UNIT, UNIT)
-def test_p2c_compares_two_different_backends(weights: list[int], one: float, two: float) -> None:
+@given(st.lists(st.sampled_from([1, 2, 50, SHORT]), min_size=2, max_size=12), UNIT, UNIT, UNIT)
+def test_p2c_compares_two_different_backends(weights: list[int], one: float, two: float, three: float) -> None:
     """The one drawn first is made busy, so whatever is chosen must be the other one."""
     pool = backends(*weights)
-    first = PowerOfTwoChoices(draws(one, two)).select_backend(pool)
+    first = PowerOfTwoChoices(draws(one, two, three)).select_backend(pool)
     first.in_flight = 1
-    second = PowerOfTwoChoices(draws(one, two)).select_backend(pool)
+    second = PowerOfTwoChoices(draws(one, two, three)).select_backend(pool)
     assert second in pool
     assert second is not first
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [1, 2 * SHORT], [2, 1], [1] * 9, [1] * 9 + [SHORT]])
+def test_the_largest_draws_are_two_of_them(weights: list[int]) -> None:
+    """0.999… + 2 rounds to 3, the end of the line."""
+    one, two = Shares(weights).two(draws(*[ALMOST_ONE] * 3))
+    assert one == len(weights) - 1
+    assert 0 <= two < one
+    first, last = Shares(weights).two(draws(0.0, 0.0, ALMOST_ONE))
+    assert (first, last) == (0, 1 if weights == [1] * 9 else len(weights) - 1)
+
+
+@pytest.mark.parametrize("weights", [[1, 2, 5], [1, 2, 5 * SHORT], [1, 1, 1]])
+def test_the_second_of_two_is_drawn_by_weight_among_the_others(weights: list[int]) -> None:
+    shares, chance = Shares(weights), random.Random(11)
+    pairs = Counter(shares.two(chance.random) for _ in range(20_000))
+    for (one, two), count in pairs.items():
+        expected = weights[one] / sum(weights) * weights[two] / (sum(weights) - weights[one])
+        assert count / 20_000 == pytest.approx(expected, abs=0.012)
+    assert all(one != two for one, two in pairs)
 
 
 def test_p2c_weighs_what_is_in_flight() -> None:
     light, heavy = pool = backends(1, 4)
     light.in_flight, heavy.in_flight = 1, 3
-    assert {PowerOfTwoChoices(draws(number, 0.5)).select_backend(pool) for number in (0.0, 0.99)} == {heavy}
+    assert {PowerOfTwoChoices(draws(number, 0.5, 0.5)).select_backend(pool) for number in (0.0, 0.99)} == {heavy}
     heavy.in_flight = 5
-    assert {PowerOfTwoChoices(draws(number, 0.5)).select_backend(pool) for number in (0.0, 0.99)} == {light}
+    assert {PowerOfTwoChoices(draws(number, 0.5, 0.5)).select_backend(pool) for number in (0.0, 0.99)} == {light}
 
 
 def test_p2c_keeps_load_far_more_even_than_random() -> None:
@@ -105,8 +125,32 @@ def test_weights_are_reduced_and_zero_counts_as_one() -> None:
     assert reduced(backends(0, 2)) == [1, 2]
 
 
+@given(st.lists(st.tuples(st.integers(1, 1000), st.sampled_from([1.0, 0.1, 0.19, 0.55])), min_size=1, max_size=9))
+def test_weights_of_a_slow_start_keep_their_ratio_to_a_hundredth(given: list[tuple[int, float]]) -> None:
+    pool = backends(*(weight for weight, _ in given))
+    for backend, (weight, warmth) in zip(pool, given, strict=True):
+        backend.weight = weight * warmth if warmth < 1 else weight
+    whole = reduced(pool)
+    scale = whole[0] / pool[0].weight
+    assert all(isinstance(weight, int) and weight >= 1 for weight in whole)
+    assert whole == pytest.approx([backend.weight * scale for backend in pool], rel=0.06)
+
+
+def test_whole_weights_of_floats_are_those_of_ints() -> None:
+    pool = backends(4, 2)
+    pool[0].weight = 4.0
+    assert reduced(pool) == [2, 1]
+
+
+@pytest.mark.parametrize("kind", [WeightedRandom, PowerOfTwoChoices])
+def test_a_backend_in_its_slow_start_is_drawn_by_its_warmth(kind: type[WeightedRandom | PowerOfTwoChoices]) -> None:
+    pool = backends(1, 1, 1)
+    pool[2].weight = 0.1
+    assert shares(kind(random.Random(5).random), pool, 20_000)[2] == pytest.approx(1 / 21, abs=0.01)
+
+
 def test_a_change_of_candidates_is_seen_at_once() -> None:
     pool = backends(1, 2, 3)
-    for strategy in (WeightedRandom(draws(*[0.99] * 6)), PowerOfTwoChoices(draws(*[0.99] * 6))):
+    for strategy in (WeightedRandom(draws(*[0.99] * 9)), PowerOfTwoChoices(draws(*[0.99] * 9))):
         strategy.select_backend(pool)
         assert strategy.select_backend(pool[:1]) is pool[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,3 +62,34 @@ def test_a_pool_of_strangers_starts_anew() -> None:
     strategy.select_backend(backends(3))
     other = backends(2)
     assert [strategy.select_backend(other) for _ in range(2)] == list(other)
+
+
+@pytest.mark.parametrize(("warmth", "turns"), [(0.1, 10), (0.19, 19), (0.5, 50), (0.91, 91), (1.0, 100)])
+def test_a_backend_in_its_slow_start_has_its_part_of_the_turns(warmth: float, turns: int) -> None:
+    pool, strategy = backends(3), RoundRobin()
+    pool[1].warmth = warmth
+    counts = Counter(strategy.select_backend(pool) for _ in range(200 + turns))
+    assert abs(counts[pool[1]] - turns) <= 1
+    assert abs(counts[pool[0]] - counts[pool[2]]) <= 1
+
+
+def test_what_a_backend_has_gathered_outlasts_a_step_of_its_slow_start() -> None:
+    pool, strategy = backends(2), RoundRobin()
+    pool[0].warmth = 0.1
+    chosen = [strategy.select_backend((*pool,)) for _ in range(21)]  # every step makes a new tuple
+    assert chosen.count(pool[0]) == 2
+
+
+def test_a_backend_alone_serves_however_cold() -> None:
+    (only,) = pool = backends(1)
+    only.warmth = 0.1
+    assert [RoundRobin().select_backend(pool) for _ in range(3)] == [only] * 3
+
+
+def test_a_rebuilt_route_goes_on_with_the_round() -> None:
+    pool, old, new = backends(3), RoundRobin(), RoundRobin()
+    old.select_backend(pool)
+    new.inherit(old)
+    assert [new.select_backend(pool) for _ in range(3)] == [pool[1], pool[2], pool[0]]
+    new.inherit(object())
+    assert new.select_backend(pool) is pool[1]

@@ -97,3 +97,10 @@ def test_going_on_where_it_was_after_a_retry() -> None:
         pool_without = pool[:1]
         assert interrupted.select_backend(pool_without) is pool[0]
     assert got == expected
+
+
+def test_a_backend_in_its_slow_start_has_its_part_of_the_turns() -> None:
+    pool, strategy = backends(1, 1, 2), WeightedRoundRobin()
+    pool[1].weight = 0.19
+    counts = Counter(strategy.select_backend(pool) for _ in range(319))
+    assert counts == {pool[0]: 100, pool[1]: 19, pool[2]: 200}

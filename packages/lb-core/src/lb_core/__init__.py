@@ -14,21 +14,23 @@ from lb_core.hooks import hookimpl, hookspec
 if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.balancer import LoadBalancer
+    from lb_core.commands import Command
     from lb_core.engine import subrequest
     from lb_core.errors import AttemptError, ConfigError, LbError, PluginError
     from lb_core.events import Event
     from lb_core.exchange import Exchange, Response
-    from lb_core.features import Feature, Strategy
+    from lb_core.features import Feature, Strategy, Use
     from lb_core.headers import Headers
     from lb_core.pool import Pool
     from lb_core.route import Route
-    from lb_core.settings import Duration, Network, Settings, Size
+    from lb_core.settings import Duration, Network, Peer, PositiveDuration, Settings, Share, Size, Whole
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "AttemptError": "errors",
     "Backend": "backend",
+    "Command": "commands",
     "ConfigError": "errors",
     "Duration": "settings",
     "Event": "events",
@@ -38,19 +40,25 @@ _WHERE = {
     "LbError": "errors",
     "LoadBalancer": "balancer",
     "Network": "settings",
+    "Peer": "settings",
     "PluginError": "errors",
     "Pool": "pool",
+    "PositiveDuration": "settings",
     "Response": "exchange",
     "Route": "route",
     "Settings": "settings",
+    "Share": "settings",
     "Size": "settings",
     "Strategy": "features",
+    "Use": "features",
+    "Whole": "settings",
     "subrequest": "engine.subrequest",
 }
 
 __all__ = [
     "AttemptError",
     "Backend",
+    "Command",
     "ConfigError",
     "Duration",
     "Event",
@@ -60,13 +68,18 @@ __all__ = [
     "LbError",
     "LoadBalancer",
     "Network",
+    "Peer",
     "PluginError",
     "Pool",
+    "PositiveDuration",
     "Response",
     "Route",
     "Settings",
+    "Share",
     "Size",
     "Strategy",
+    "Use",
+    "Whole",
     "hookimpl",
     "hookspec",
     "subrequest",

@@ -308,6 +308,11 @@ class LoadBalancer:
         for name, old in self.routes.items():
             if routes.get(name) is not old:
                 self._close(old)
+        for name, route in routes.items():
+            if self.routes.get(name) is not route:
+                for _, built in route.parts:
+                    if hasattr(built, "start"):
+                        self._beside(route, built.start)
 
     def _close_parts(self) -> None:
         """The balancer stops; should it start again, its routes are built anew."""

@@ -6,6 +6,7 @@ whose rules all have pools of their own needs none itself; requests that match n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lb_core import known
@@ -69,12 +70,13 @@ class _Build:
         for host, value in self._mapping("routes").items():
             self._host(("routes", host), host, value, defaults)
         routes = self.uses.resolve(self.routes, self.pools.pools)
+        checks = self.uses.checks(routes)
         self.problems.raise_any()
         return Config(
             **{name: getattr(options, name) for name in GlobalOptions.model_fields},
             listeners=listeners,
             routes=routes,
-            pools=tuple(self._announcing(pool) for pool in self.pools.pools.values()),
+            pools=tuple(_checked(self._announcing(pool), checks) for pool in self.pools.pools.values()),
             files=self.document.files,
         )
 
@@ -316,6 +318,13 @@ class _Build:
             return HealthCheckConfig
         feature = self.plugins.features.get(key)
         return feature.settings if feature and issubclass(feature.settings, Settings) else None
+
+
+def _checked(pool: PoolConfig, paths: Mapping[str, str]) -> PoolConfig:
+    """A pool without checks of its own, with those that a feature asks for."""
+    if pool.health_check is not None or pool.name not in paths:
+        return pool
+    return pool.model_copy(update={"health_check": HealthCheckConfig(path=paths[pool.name])})
 
 
 def _probe_host(host: str) -> str:

@@ -47,6 +47,19 @@ def compile_chain(caller: HookCaller, *, guard: Guard | None = None, traced: boo
     return _first_result(functions)
 
 
+def each_by_itself(caller: HookCaller) -> tuple[tuple[str, Call, object], ...]:
+    """What a chain would call, in order: the plugin's name, a function of the hook's arguments, and the plugin.
+
+    Where wrappers stand around the implementations, the whole chain is one, under the names of all.
+    """
+    impls = list(reversed(caller.get_hookimpls()))
+    chain = compile_chain(caller)
+    if any(impl.wrapper or impl.hookwrapper for impl in impls) and chain is not None:
+        return ((", ".join(impl.plugin_name for impl in impls), chain, None),)
+    argnames = caller.spec.argnames if caller.spec is not None else ()
+    return tuple((impl.plugin_name, _positional(impl, argnames), impl.plugin) for impl in impls)
+
+
 def is_async(chain: Call | None) -> bool:
     """Whether the chain must be awaited."""
     return chain is not None and iscoroutinefunction(chain)

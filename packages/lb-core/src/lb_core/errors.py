@@ -77,12 +77,14 @@ class AttemptError(LbError):
     """One attempt failed before a response head.
 
     `status` answers the client when no other attempt follows; `flag` is the word in the access log;
-    `unsent` is true where the backend cannot have seen a byte of the request.
+    `unsent` is true where the backend cannot have seen a byte of the request, `reused` where a connection that had
+    served before ended: that says nothing about the backend.
     """
 
     status: ClassVar[int] = 502
     flag: ClassVar[str] = "reset"
     unsent: ClassVar[bool] = False
+    reused = False
 
 
 class ConnectFailed(AttemptError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lb_core.headers import Headers, check_field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from lb_core.backend import Backend
     from lb_core.errors import AttemptError
@@ -23,6 +23,9 @@ monotonic = time.monotonic
 _NO_BODY = (204, 205, 304)
 _TARGET = re.compile(r"/[!-\"$-~]*").fullmatch
 _REWRITTEN = object()
+_TRANSFORM = object()
+NOTES = object()
+"""The key in an exchange's state of what plugins have noted for the decision record."""
 
 
 class Connection(Protocol):
@@ -36,13 +39,24 @@ class Connection(Protocol):
     """The listener's port."""
 
 
+class Transform(Protocol):
+    """What a response's body passes through on its way to the client."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The next part of the backend's body, without its framing; what goes to the client now, perhaps nothing."""
+
+    def finish(self) -> bytes:
+        """The body has ended: what is left for the client."""
+
+
 class Exchange:
     """A request and its answer.
 
     Text is decoded and headers are parsed when first asked for, so a plugin pays for what it uses. Times are seconds of
     `time.monotonic`; `started` is when the request head was complete, `first_byte` when the backend's head came (0.0
-    while there is none), `ended` when the last byte went out. `bytes_in` and `bytes_out` count body bytes as framed on
-    the wire. `flags` are the words of the access log; `error` is the error of the last failed attempt.
+    while there is none), `ended` when the last byte went out; `asked` when the backend was sent the request or the last
+    byte of its body (0.0 where that was at once). `bytes_in` and `bytes_out` count body bytes as framed on the wire.
+    `flags` are the words of the access log; `error` is the error of the last failed attempt.
 
     `pool` is where its backend is chosen; `before_request` may set another.
     """
@@ -51,6 +65,7 @@ class Exchange:
         "_headers",
         "_response_headers",
         "_state",
+        "asked",
         "attempts",
         "backend",
         "bytes_in",
@@ -97,6 +112,7 @@ class Exchange:
         self.status = 0
         self.started = monotonic()
         self.first_byte = 0.0
+        self.asked = 0.0
         self.ended = 0.0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -149,6 +165,11 @@ class Exchange:
         return self.connection.scheme
 
     @property
+    def client_scheme(self) -> str:
+        """The same; behind a trusted proxy, what the client used with that proxy."""
+        return self.scheme
+
+    @property
     def request_id(self) -> str:
         """The X-Request-Id: the client's, or ours."""
         return self.raw_request_id.decode("latin-1")
@@ -188,6 +209,20 @@ class Exchange:
             raise ValueError(f"{target!r} is no target: write a path with its query, percent-encoded, beginning with /")
         self.state[_REWRITTEN] = target
 
+    @property
+    def transform(self) -> Transform | None:
+        """What the response's body passes through; None where nobody assigned anything.
+
+        For `on_response`. The engine frames what comes of it anew, with a length or in chunks. Answers without a body
+        (HEAD, 204, 304) and tunnels pass as they are.
+        """
+        return self._state.get(_TRANSFORM) if self._state else None
+
+    @transform.setter
+    def transform(self, transform: Transform) -> None:
+        self.state[_TRANSFORM] = transform
+        self.response_headers.changed = True  # what makes the engine look
+
     def keep_body(self, limit: int) -> None:
         """Keep a copy of the request's body as it passes, for `kept_body`, unless it is longer than `limit` bytes.
 
@@ -199,10 +234,23 @@ class Exchange:
         """The copy, without chunks; None where none is kept, while it is not complete, and where it is too long."""
         return None
 
+    def note(self, why: str) -> None:
+        """Say why a backend is or is not chosen, for the decision record, which then holds this choice in any case.
+
+        For `before_request` and `select_backend`, and for what is unusual: it costs more than an ordinary choice.
+        """
+        self.state[NOTES] = (*self.state.get(NOTES, ()), why)
+
     @property
     def elapsed(self) -> float:
         """Seconds since the request head was complete."""
         return monotonic() - self.started
+
+    @property
+    def backend_seconds(self) -> float:
+        """Seconds the backend took to its response head once it had the request: without queues, earlier attempts and
+        slow uploads; 0.0 while there is none."""
+        return self.first_byte - (self.asked or self.started) if self.first_byte else 0.0
 
     @property
     def duration(self) -> float:
@@ -221,27 +269,33 @@ class Exchange:
 class Response:
     """An answer made without a backend: `Response(429, "slow down", headers={"Retry-After": "5"})`.
 
-    `body` is text (sent as UTF-8) or bytes. Serialised once, so an instance that is kept costs nothing to send again.
+    `body` is text (sent as UTF-8) or bytes; `headers` a mapping, or pairs where a name occurs several times. Serialised
+    once, so an instance that is kept costs nothing to send again.
     Raises ValueError for a status outside 200-599 and for fields that must not go on the wire.
     """
 
     __slots__ = ("_head", "body", "status")
 
-    def __init__(self, status: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: str | bytes = b"",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    ) -> None:
         if not 200 <= status <= 599:
             raise ValueError(f"status {status} is not a final status (200-599)")
         self.status = status
         self.body = body.encode() if isinstance(body, str) else bytes(body)
         if self.body and status in _NO_BODY:
             raise ValueError(f"a {status} answer carries no body (RFC 9110 section 6.4.1)")
-        fields = dict(headers or {})
-        for name, value in fields.items():
+        fields = [*_pairs(headers or ())]
+        for name, value in fields:
             check_field(name, value)
-        if self.body and "content-type" not in {name.lower() for name in fields}:
-            fields["Content-Type"] = "text/plain; charset=utf-8"
+        if self.body and "content-type" not in {name.lower() for name, _ in fields}:
+            fields.append(("Content-Type", "text/plain; charset=utf-8"))
         if status not in (204, 304):  # a 304's length would be that of the 200 it stands for
-            fields["Content-Length"] = str(len(self.body))
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+            fields.append(("Content-Length", str(len(self.body))))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
         self._head = f"HTTP/1.1 {status} {_reason(status)}\r\n{lines}".encode("latin-1")
 
     @classmethod
@@ -258,6 +312,12 @@ class Response:
     def encode(self, *, connection: bytes = b"", without_body: bool = False) -> bytes:
         """The whole answer as it goes on the wire; `connection` is a Connection field line or nothing."""
         return b"%b%b\r\n%b" % (self._head, connection, b"" if without_body else self.body)
+
+
+def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    if isinstance(headers, Headers):
+        return headers.fields()  # one by one, which its items are not
+    return headers if not hasattr(headers, "items") else headers.items()
 
 
 def _reason(status: int) -> str:

@@ -14,6 +14,7 @@ from lb_core.headers import check_field
 from lb_core.hosts import normalise_pattern
 
 if TYPE_CHECKING:
+    from lb_core.pool import Pool
     from lb_core.route import Route
     from lb_core.table import Table
 
@@ -154,14 +155,26 @@ def _why(route: Route) -> str:
 
 def _choose(route: Route, exchange: Exchange) -> tuple[str, str]:
     """The backend's name, or none, and what becomes of the request."""
-    pool = route.serving
+    pool = _serving(route)
     candidates = pool.candidates
     if not candidates:
-        return "", "waits for a first health check, else 503" if pool.starting else "answered with 503 (no_backend)"
+        word = route.gate.word if route.gate is not None else "no_backend"
+        return "", "waits for a first health check, else 503" if pool.starting else f"answered with 503 ({word})"
     try:
         chosen = route.select_backend(exchange, candidates)
     except Exception as error:
         return "", f"answered with 500: plugin {route.culprit(error)!r} failed in select_backend: {error!r}"
     if chosen is None:
         return "", "answered with 500: no plugin chose a backend"
-    return chosen.name, f"sent to {chosen.address}"
+    instead = f", {route.standby.word} to {route.standby.route}" if route.standby and pool is not route.pool else ""
+    return chosen.name, f"sent to {chosen.address}{instead}"
+
+
+def _serving(route: Route) -> Pool:
+    """The pool in which a backend would be chosen, were the request no probe."""
+    if route.serving is not route.diverted:
+        return route.serving
+    lent = route.lent()
+    if lent is not None and lent.candidates:
+        return lent
+    return route.serving if route.shut else route.pool

@@ -1,8 +1,9 @@
 """What plugins declare: strategies and features, each a name, something to build it, and its settings.
 
-What `build` returns has traffic hooks, and may have three plain methods that are called beside the requests:
+What `build` returns has traffic hooks, and may have four plain methods that are called beside the requests:
 
     inherit(old)    the route was rebuilt: take over counters and state from the object of the same name before
+    start()         it serves from now on: watch the pool, divert requests; after `inherit` and the old one's `close`
     close()         it serves no longer (the route is gone or rebuilt, or the balancer stops): stop timers, give back
                     what was ejected or restricted; after `inherit`, and not the end of exchanges under way
     describe()      a line or a list of lines about its state, for `lb explain`
@@ -55,13 +56,15 @@ class Use:
     """Another pool or route that a feature's settings name.
 
     `kind` says what is named: a pool under `pools:` or a route; `key` is where in the section, for the place of an
-    error. Routes that are used acyclically may not lead back to the route itself.
+    error. Routes that are used acyclically may not lead back to the route itself. `health_check` is a path to check the
+    backends by where nothing else does.
     """
 
     kind: Literal["pool", "route"]
     name: str
     key: tuple[str | int, ...] = ()
     acyclic: bool = False
+    health_check: str = ""
 
 
 def _uses_nothing(settings: object) -> Iterable[Use]:  # noqa: ARG001 (the signature of a declaration)

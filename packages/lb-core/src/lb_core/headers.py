@@ -27,8 +27,9 @@ class Headers(MutableMapping[str, str]):
     by one, as Set-Cookie needs. Setting replaces every field of that name. Raises ValueError for a name or value that
     must not go on the wire, and on changing the fields of message framing.
 
-    A head is read lazily: looking up a name is one search, and `add` appends without reading the others. Only setting,
-    deleting and iterating make the list.
+    A head is read lazily: looking up a name is one search, and `add` appends without reading the others, as does
+    setting a name that is not there. Only replacing, deleting and iterating make the list. What was set or added here
+    stands behind what came, and `halves` tells the two apart.
     """
 
     __slots__ = ("_added", "_fields", "_source", "changed")
@@ -64,20 +65,23 @@ class Headers(MutableMapping[str, str]):
 
     def __setitem__(self, name: str, value: str) -> None:
         check_field(name, value)
-        key = name.lower()
-        self._fields = [field for field in self.fields() if field[0].lower() != key]
-        self._fields.append((name, value.strip(" \t")))
+        if self._source is None or self.get_all(name):
+            self._remove(name.lower())
+        self._added.append((name, value.strip(" \t")))
         self.changed = True
 
     def __delitem__(self, name: str) -> None:
         key = name.lower()
         _refuse_framing(key)
-        fields = self.fields()
-        kept = [field for field in fields if field[0].lower() != key]
-        if len(kept) == len(fields):
+        if name not in self:
             raise KeyError(name)
-        self._fields = kept
+        self._remove(key)
         self.changed = True
+
+    def _remove(self, key: str) -> None:
+        self.fields()  # makes the list
+        self._fields = [field for field in self._fields if field[0].lower() != key]
+        self._added = [field for field in self._added if field[0].lower() != key]
 
     def __iter__(self) -> Iterator[str]:
         seen = set()
@@ -98,7 +102,7 @@ class Headers(MutableMapping[str, str]):
     def add(self, name: str, value: str) -> None:
         """Append a field, keeping those of the same name."""
         check_field(name, value)
-        (self._fields if self._source is None else self._added).append((name, value.strip(" \t")))
+        self._added.append((name, value.strip(" \t")))
         self.changed = True
 
     def get_all(self, name: str) -> list[str]:
@@ -106,7 +110,7 @@ class Headers(MutableMapping[str, str]):
         source = self._source
         if source is None:
             key = name.lower()
-            return [value for field, value in self._fields if field.lower() == key]
+            return [value for field, value in self._fields + self._added if field.lower() == key]
         end = source.find(_BLANK)
         lines = _line_of(name)(source, 0, len(source) if end < 0 else end)
         found = [line.strip(b" \t").decode("latin-1") for line in lines]
@@ -124,19 +128,23 @@ class Headers(MutableMapping[str, str]):
                 if colon and " " not in name:
                     fields.append((name, value.strip(" \t")))
             self._source = None
-            self._fields, self._added = fields + self._added, []
-        return list(self._fields)
+            self._fields = fields
+        return self._fields + self._added
 
     def encode(self) -> bytes:
         """The field lines as they go on the wire, each ended by CRLF."""
+        return b"".join(self.halves())
+
+    def halves(self) -> tuple[bytes, bytes]:
+        """The same in two: what is left of the fields that came, and those that were set or added here."""
         source = self._source
         if source is None:
-            return _lines(self._fields)
+            return _lines(self._fields), _lines(self._added)
         end = source.find(_BLANK)
         kept = source[source.index(b"\n") + 1 : len(source) if end < 0 else end + 2]
-        if end < 0 and kept[-2:] != b"\r\n":
+        if kept and end < 0 and kept[-2:] != b"\r\n":
             kept += b"\r\n"
-        return kept + _lines(self._added)
+        return kept, _lines(self._added)
 
 
 def _lines(fields: list[tuple[str, str]]) -> bytes:

@@ -18,6 +18,7 @@ from pluggy import HookimplMarker, HookspecMarker
 if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.balancer import LoadBalancer
+    from lb_core.commands import Command
     from lb_core.errors import AttemptError
     from lb_core.events import Event
     from lb_core.exchange import Exchange, Response
@@ -163,6 +164,23 @@ class SetupHooks:
             @hookimpl
             def register_features():
                 yield Feature("teapot", Teapot, settings=TeapotSettings)
+        """
+
+    @hookspec
+    def register_commands(self) -> Iterable[Command]:
+        """Offer commands of the command line that run inside the running balancer.
+
+        `lb NAME …` finds the running balancer by its control socket and prints what the command returns there. A
+        balancer inside somebody's application has no such socket.
+
+        Result: Command declarations; a generator is fine. A name that is taken is an error naming both owners.
+        Order: built-ins first, then plugins sorted by entry-point name.
+        Failure: the plugin is reported and skipped, or aborts the start when `plugins.require` names it.
+
+        Example:
+            @hookimpl
+            def register_commands():
+                yield Command("drain", drain, "Take a backend out of service.", ("ROUTE", "BACKEND"))
         """
 
     @hookspec

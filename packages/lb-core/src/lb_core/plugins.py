@@ -20,6 +20,7 @@ from importlib_metadata import EntryPoint, entry_points
 
 from lb_core import __version__
 from lb_core.chain import Call, compile_chain
+from lb_core.commands import Command
 from lb_core.contract import TRAFFIC, HookManager
 from lb_core.errors import PluginError
 from lb_core.features import Feature, Strategy
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lb.plugins")
 
 BUILT_IN = ("lb_core.defaults",)
-Declaration = TypeVar("Declaration", Strategy, Feature)
+Declaration = TypeVar("Declaration", Strategy, Feature, Command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class LoadedPlugin:
     object: Any = field(repr=False, compare=False)
     strategies: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -67,6 +69,7 @@ class LoadedPlugin:
             "hooks": list(self.hooks),
             "strategies": list(self.strategies),
             "features": list(self.features),
+            "commands": list(self.commands),
         }
 
 
@@ -94,6 +97,7 @@ class Plugins:
         self.manager = HookManager(SetupHooks, TrafficHooks)
         self.strategies: dict[str, Strategy] = {}
         self.features: dict[str, Feature] = {}
+        self.commands: dict[str, Command] = {}
         self.loaded: list[LoadedPlugin] = []
         self.broken: list[BrokenPlugin] = []
         self._shared: list[Shared] = []
@@ -136,14 +140,17 @@ class Plugins:
         try:
             strategies = self._offers(name, origin, "register_strategies", Strategy)
             features = self._offers(name, origin, "register_features", Feature)
+            commands = self._offers(name, origin, "register_commands", Command)
             new_strategies = self._named(origin, strategies, self.strategies, "strategy")
             new_features = self._named(origin, features, self.features, "feature")
+            new_commands = self._named(origin, commands, self.commands, "command")
         except Exception:
             self.manager.unregister(name=name)
             raise
         self.strategies |= new_strategies
         self.features |= new_features
-        offered = tuple(each.name for each in strategies), tuple(each.name for each in features)
+        self.commands |= new_commands
+        offered = [tuple(each.name for each in found) for found in (strategies, features, commands)]
         self.loaded.append(LoadedPlugin(name, distribution, version, tuple(marked.values()), plugin, *offered))
         traffic = frozenset(attribute for attribute, hook in marked.items() if hook in TRAFFIC)
         if traffic:
@@ -251,8 +258,9 @@ class Plugins:
                 named[name] = declaration
         return named
 
-    def _owner(self, declaration: Strategy | Feature) -> str:
-        return next(each.origin for each in self.loaded if declaration.name in (*each.strategies, *each.features))
+    def _owner(self, declaration: Strategy | Feature | Command) -> str:
+        kind = {Strategy: "strategies", Feature: "features", Command: "commands"}[type(declaration)]
+        return next(each.origin for each in self.loaded if declaration.name in getattr(each, kind))
 
     def _free_name(self, plugin: object) -> str:
         name = base = getattr(plugin, "__name__", type(plugin).__name__)
@@ -262,7 +270,7 @@ class Plugins:
         return name
 
 
-def _names(declaration: Strategy | Feature) -> tuple[str, ...]:
+def _names(declaration: Strategy | Feature | Command) -> tuple[str, ...]:
     aliases = declaration.aliases if isinstance(declaration, Strategy) else ()
     return (declaration.name, *aliases)
 

@@ -5,7 +5,7 @@ then, so strategies can key their tables on its identity (a changed weight makes
 yields anything:
 
     1. backends that are active, up, not ejected, with weight above 0
-    2. the same among those marked `backup`
+    2. the same among those marked `backup`; beside the first as long as those are all restricted (half-open)
     3. ejected ones that were ejected as a last resort (passive ejection; not an open breaker): failing open
     4. nobody: another pool may serve (failover), else the answer is 503
 
@@ -46,11 +46,12 @@ def _silent(event: Event) -> None:
 class Pool:
     """The backends of a route, and which of them are candidates.
 
-    `on_change` are called whenever `candidates` became another tuple, `watchers` whenever the set of backends was
+    `on_change` are called whenever `candidates` became another tuple, or there is nobody left to wait for; `watchers` whenever the set of backends was
     replaced. `queue` holds the requests that wait for a backend.
     """
 
     __slots__ = (
+        "_awaited",
         "_last_resort",
         "_others",
         "_weights",
@@ -83,6 +84,7 @@ class Pool:
         self.backends: tuple[Backend, ...] = tuple(backends)
         self.candidates: tuple[Backend, ...] = ()
         self._weights: tuple[float, ...] = ()
+        self._awaited = False
         self.rebuild()
 
     @property
@@ -96,17 +98,20 @@ class Pool:
         """Work out the candidates again; tell who listens, and serve who waits."""
         usable = [b for b in self.backends if b.usable]
         ready = [b for b in usable if not b.ejected]
+        primary = [b for b in ready if not b.backup]
         chosen = (
-            [b for b in ready if not b.backup]
-            or ready
+            (primary if any(b.restricted == NO_LIMIT for b in primary) else ready)
             or [b for b in usable if b in self._last_resort and not b.backup]
             or [b for b in usable if b in self._last_resort]
         )
         weights = tuple(b.weight for b in chosen)
-        if tuple(chosen) != self.candidates or weights != self._weights:
+        changed = tuple(chosen) != self.candidates or weights != self._weights
+        if changed:
             self.candidates = tuple(chosen)
             self._weights = weights
             self._others = {}
+        awaited, self._awaited = self._awaited, self.starting
+        if changed or awaited != self._awaited:
             for hear in tuple(self.on_change):
                 hear()
         if self.queue:
@@ -138,6 +143,14 @@ class Pool:
         if request in self.queue:
             self.queue.remove(request)
             self._end_queue()
+
+    def dismiss(self, requests: Iterable[Waiting]) -> None:
+        """Let some requests have their turn now, whether or not there is room for them."""
+        for request in requests:
+            if request in self.queue:
+                self.queue.remove(request)
+                request.take_turn()
+        self._end_queue()
 
     def serve_queue(self) -> None:
         """Let requests have their turn, as many as there is room for; all of them when there is nobody to wait for."""
@@ -209,6 +222,7 @@ class Pool:
         """Lower the number of requests a backend may have in flight, for a while; None ends that."""
         backend.restricted = NO_LIMIT if limit is None else limit
         self.set_limit(backend, backend.max_connections)
+        self.rebuild()
 
     def set_limit(self, backend: Backend, max_connections: int) -> None:
         """How many requests it may have in flight by its configuration (`NO_LIMIT` for none)."""

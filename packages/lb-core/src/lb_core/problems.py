@@ -61,7 +61,7 @@ class Problems:
         `paths` are the places it may have been inherited from, the nearest first.
         """
         try:
-            return model.model_validate(value, context=FROM_FILE)
+            return model.model_validate(value, context={**FROM_FILE, "source": self.document.source})
         except ValidationError as error:
             for details in error.errors(include_url=False):
                 self._note(model, details, value, paths)
@@ -70,7 +70,13 @@ class Problems:
         return None
 
     def _note(self, model: type[BaseModel], details: ErrorDetails, value: object, paths: tuple[KeyPath, ...]) -> None:
-        loc = tuple(part for part in details["loc"] if part != "[key]") if isinstance(value, Mapping) else ()
+        whole = isinstance(value, (Mapping, list))
+        loc = tuple(part for part in details["loc"] if part != "[key]") if whole else ()
+        if loc and loc[0] == getattr(model, "short", ""):
+            if isinstance(value, list) or self._is_list(paths):
+                loc = loc[1:]  # a short form that is a list: `split[1].weight`
+            elif loc[1:2] == (0,) and isinstance(value, Mapping) and loc[0] not in value:
+                loc = loc[2:]  # one mapping stands for a list of one: `rate_limit.window`
         message, hint = _worded(model, details)
         self.add(self._origin(paths, loc), message, hint)
 
@@ -81,6 +87,10 @@ class Problems:
                 if self.document.has(path + loc[:end]):
                     return path + (loc[:end] if self._is_short(path + loc[:end], loc[end:]) else loc)
         return paths[0] + loc
+
+    def _is_list(self, paths: tuple[KeyPath, ...]) -> bool:
+        """Whether the nearest place that holds the section holds a list."""
+        return isinstance(next((v for path in paths if (v := self.document.value(path)) is not None), None), list)
 
     def _is_short(self, path: KeyPath, below: KeyPath) -> bool:
         """Whether the value at `path` was written in a short form, which has none of the keys `below`."""
@@ -122,7 +132,9 @@ def _keys(model: type[BaseModel] | None) -> list[str]:
 
 def _model_at(model: type[BaseModel] | None, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
     for part in loc:
-        field = model.model_fields.get(str(part)) if model else None
+        if isinstance(part, int):  # a place in a list of such models
+            continue
+        field = model.model_fields.get(part) if model else None
         model = _model_in(field.annotation) if field else None
     return model
 

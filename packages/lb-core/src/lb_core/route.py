@@ -10,28 +10,53 @@ from __future__ import annotations
 import logging
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from lb_core.chain import Call, compile_chain, is_async
+from lb_core.chain import Call, compile_chain, each_by_itself, is_async
+from lb_core.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pluggy import HookCaller, HookImpl, PluginManager
 
     from lb_core.config import RouteConfig
     from lb_core.exchange import Exchange
-    from lb_core.pool import Pool
 
 log = logging.getLogger("lb.plugins")
+
+
+class Gate(Protocol):
+    """What keeps requests from a route's own pool: an open circuit breaker.
+
+    `word` is the access log's for requests that are refused because of it. A `strict` gate turns away even where nobody
+    stands in; another gives way then, and the pool's own candidates and limits decide.
+    """
+
+    word: str
+    strict: bool
+
+    def admits(self, exchange: Exchange) -> bool:
+        """Whether this request may go to the pool nevertheless, as a probe; asked when that is about to happen."""
+
+    def retry_after(self) -> float:
+        """Seconds until it is worth asking again."""
+
+
+class Standby(NamedTuple):
+    """Another route that serves instead: its name in `route.routes`, the access log's word, and the Host to send."""
+
+    route: str
+    word: str
+    host: bytes = b""
 
 
 class Route:
     """One route, compiled. Durations are seconds (infinite when switched off), sizes bytes (0 for no limit).
 
-    `pool` is its own; `serving` is where its requests begin, which is the same unless somebody (failover) has put
-    another in its place. `pools` and `routes` are those its features use, by the names they have in the settings.
-    `parts` are what its strategy and its features built, by name.
+    `pool` is its own; `serving` is where its requests begin: the same, or one without backends while a gate or a
+    standby is set. Then the engine asks for each request where it may go `instead`. `pools` and `routes` are those its
+    features use, by the names they have in the settings. `parts` are what its strategy and its features built, by name.
     """
 
     __slots__ = (
@@ -39,15 +64,20 @@ class Route:
         "_silent",
         "before_is_async",
         "before_request",
+        "choosers",
         "config",
         "connect_timeout",
         "direct",
+        "due",
+        "diverted",
+        "gate",
         "header_timeout",
         "idle_timeout",
         "max_body",
         "name",
         "on_backend_error",
         "on_complete",
+        "on_gate",
         "on_health_result",
         "on_response",
         "parts",
@@ -71,6 +101,7 @@ class Route:
         "select_backend",
         "send_backend_host",
         "serving",
+        "standby",
         "strip_prefix",
         "transforms",
         "tunnel_timeout",
@@ -81,6 +112,11 @@ class Route:
         self.config = config
         self.pool = pool
         self.serving = pool
+        self.diverted = Pool(f"{pool.name} (diverted)", ())
+        self.gate: Gate | None = None
+        self.standby: Standby | None = None
+        self.on_gate: list[Callable[[], None]] = []
+        """Called after another gate was set, or none."""
         self.pools: Mapping[str, Pool] = {}
         self.routes: Mapping[str, Route] = {}
         self.parts: tuple[tuple[str, Any], ...] = ()
@@ -115,6 +151,10 @@ class Route:
         self.before_request: Call | None = None
         self.before_is_async = False
         self.select_backend: Call = _nobody_chooses
+        self.choosers: tuple[tuple[str, Call, object], ...] = ()
+        """Who takes part in `select_backend`: each plugin's name, its function, and the object that has it."""
+        self.due = 0.0
+        """When the next ordinary choice goes into the decision record, by `time.monotonic`."""
         self.on_backend_error: Call | None = None
         self.on_response: Call | None = None
         self.on_complete: Call | None = None
@@ -126,6 +166,7 @@ class Route:
         self.before_request = compile_chain(hook.before_request)
         self.before_is_async = is_async(self.before_request)
         self.select_backend = compile_chain(hook.select_backend) or _nobody_chooses
+        self.choosers = each_by_itself(hook.select_backend)
         self.on_backend_error = compile_chain(hook.on_backend_error, guard=self._contained)
         self.on_response = self._watching(hook.on_response)
         self.on_complete = self._watching(hook.on_complete)
@@ -135,6 +176,57 @@ class Route:
         callers = hook.before_request, hook.select_backend, hook.on_response, hook.on_complete
         impls = [impl for caller in callers for impl in caller.get_hookimpls()]
         self._owners = {getattr(impl.function, "__code__", None): impl.plugin_name for impl in impls}
+
+    def set_gate(self, gate: Gate | None) -> None:
+        """Keep requests from the route's pool, but those the gate admits; None lets them in again."""
+        if gate is not self.gate:
+            self.gate = gate
+            self._divert()
+            for hear in tuple(self.on_gate):
+                hear()
+
+    def set_standby(self, route: str | None, *, word: str = "", host: bytes = b"") -> None:
+        """Let another of `routes` serve instead, with a word for the access log and a Host to send; None ends that."""
+        self.standby = None if route is None else Standby(route, word, host)
+        self._divert()
+
+    @property
+    def shut(self) -> bool:
+        """Whether a strict gate is before the route's pool."""
+        return self.gate is not None and self.gate.strict
+
+    def _divert(self) -> None:
+        elsewhere = self.standby is not None or self.shut
+        self.serving = self.diverted if elsewhere else self.pool
+        if elsewhere:  # who waits for this pool need not any more
+            self.pool.dismiss([each for each in self.pool.queue if getattr(each, "route", None) is self])
+
+    def instead(self, exchange: Exchange) -> Pool | None:
+        """Where a request may go that finds nobody in its pool; the order of recovery stands here.
+
+        A gate may admit it to the route's own pool, as a probe; else the standby serves; else the route's own pool
+        does, unless a strict gate is before it. None where nobody is left.
+        """
+        gate, own = self.gate, self.pool
+        elsewhere = exchange.pool is not own and bool(own.candidates)
+        if elsewhere and gate is not None and gate.admits(exchange):
+            return own
+        lent = self.lent()
+        if lent is not None and lent is not exchange.pool and lent.candidates:
+            return lent
+        usual = own if self.serving is self.diverted else self.serving
+        return usual if usual.candidates and usual is not exchange.pool and not self.shut else None
+
+    def lent(self) -> Pool | None:
+        """The pool of the standby, or of whoever stands in for that; None without a standby."""
+        return None if self.standby is None else self.routes[self.standby.route].lend()
+
+    def lend(self) -> Pool:
+        """The pool that serves requests of other routes."""
+        lent = self.lent()
+        if lent is not None and lent.candidates:
+            return lent
+        return self.diverted if self.shut else self.pool
 
     def culprit(self, error: BaseException) -> str:
         """The plugin whose hook raised `error`, read from the traceback: a call that succeeds pays nothing for it."""

@@ -52,6 +52,20 @@ class GlobalOptions(Section):
         default="info", description="how much the balancer says about itself"
     )
     plugins: PluginsConfig = PluginsConfig()
+    control: Annotated[str, WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"const": False}]})] = Field(
+        default="",
+        description="unix socket over which `lb` commands reach the running balancer, or `off`; without it, a file "
+        "named after the process in `$XDG_RUNTIME_DIR/lb`, `/run/lb` (root) or `/tmp/lb-UID`",
+    )
+
+    @field_validator("control", mode="before")
+    @classmethod
+    def _no_control(cls, value: object) -> object:
+        if value is False:
+            return "off"
+        if value is True:
+            raise ValueError("write the path of a unix socket, or off")
+        return value
 
 
 class Config(GlobalOptions):

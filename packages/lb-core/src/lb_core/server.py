@@ -24,7 +24,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from lb_core.control.asks import Asks
+from lb_core.control.listener import ControlSocket
 from lb_core.engine.admission import ceiling
+from lb_core.environment import process_environment
 from lb_core.errors import StartError
 from lb_core.events import Event
 from lb_core.open_listener import OpenListener
@@ -48,13 +51,20 @@ class Server:
     """A balancer being served.
 
     `drain` is the grace at the end, in seconds. Without `watch` its files are not looked at; without `signals` the
-    process's signals stay the caller's.
+    process's signals stay the caller's; with `control` commands reach it over the socket that the configuration names.
     """
 
     def __init__(
-        self, balancer: LoadBalancer, *, drain: float = DRAIN, watch: bool = True, signals: bool = True
+        self,
+        balancer: LoadBalancer,
+        *,
+        drain: float = DRAIN,
+        watch: bool = True,
+        signals: bool = True,
+        control: bool = False,
     ) -> None:
         self.balancer = balancer
+        self.control = ControlSocket(Asks(balancer, lambda: self.urls), process_environment()) if control else None
         self._grace = drain
         self._watching = watch
         self._own_signals = signals and threading.current_thread() is threading.main_thread()
@@ -101,6 +111,7 @@ class Server:
             if loaded:
                 self._files.follow(self.balancer.config.files)
                 await self._match_listeners()
+                await self._follow_control()
             return loaded
 
     def request_stop(self) -> None:
@@ -115,6 +126,7 @@ class Server:
         for opened in self._listeners.values():
             await self._accept(opened)
         self._files.follow(self.balancer.config.files)
+        await self._follow_control()
         gc.collect()
         gc.freeze()  # what lives from here to the end is never scanned again: 23 ms pauses less
         self.started.set()
@@ -124,7 +136,15 @@ class Server:
         finally:
             if looking is not None:
                 looking.cancel()
-            await self._drain_all()
+            try:
+                await self._drain_all()
+            finally:
+                if self.control is not None:
+                    await self.control.close()
+
+    async def _follow_control(self) -> None:
+        if self.control is not None and not self._draining:
+            await self.control.follow(self.balancer.config.control)
 
     async def _look(self) -> None:
         while True:
@@ -218,15 +238,16 @@ async def serve(
     drain: float = DRAIN,
     watch: bool = True,
     signals: bool = True,
+    control: bool = False,
 ) -> int:
     """Serve a balancer in the running loop until `stop` is set or a signal comes; returns the exit status."""
-    return await Server(balancer, drain=drain, watch=watch, signals=signals).serve(stop)
+    return await Server(balancer, drain=drain, watch=watch, signals=signals, control=control).serve(stop)
 
 
 def run(balancer: LoadBalancer, *, drain: float = DRAIN, watch: bool = True) -> int:
     """Serve a balancer in a loop of its own; returns the exit status."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(serve(balancer, drain=drain, watch=watch))
+        return runner.run(serve(balancer, drain=drain, watch=watch, control=True))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import CoreSchema
 
-#: The validation context of values that come from a file, the environment or the DSL.
+#: The validation context of values that come from a file, the environment or the DSL; `source` joins it, the path of
+#: that file.
 FROM_FILE: dict[str, Any] = {"file": True}
 
 
@@ -152,9 +153,10 @@ class Settings(BaseModel):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         outer = handler(core)
         schema = handler.resolve_ref_schema(outer)
+        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
         for name, part in schema["properties"].items():
             part.pop("title", None)
-            default = as_written(cls.model_fields[name], part.pop("default", None))
+            default = as_written(fields[name], part.pop("default", None))
             if isinstance(default, (str, int, float)) and default != "":
                 part["default"] = default
         cls.describe(schema)

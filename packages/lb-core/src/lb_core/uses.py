@@ -32,9 +32,10 @@ class Uses:
         """A route's feature names something; `paths` are where its section may stand, the nearest first."""
         paths = [*paths]
         document = self._problems.document
-        found = next((path for path in paths if document.has((*path, *use.key))), None)
+        keys = use.key, use.key[1:]  # a short form that is a list leaves the first out
+        places = [(*path, *key) for path in paths for key in keys if key and document.value((*path, *key)) is not None]
         section = next((path for path in paths if document.has(path)), paths[0])
-        self._noted.setdefault(route, []).append((use, (*found, *use.key) if found is not None else section))
+        self._noted.setdefault(route, []).append((use, places[0] if places else section))
 
     def resolve(self, routes: Iterable[RouteConfig], pools: Iterable[str]) -> tuple[RouteConfig, ...]:
         """The routes with what they use; problems are noted."""
@@ -43,6 +44,12 @@ class Uses:
         resolved = tuple(self._resolved(route, by_name, pools) for route in by_name.values())
         self._refuse_loops()
         return resolved
+
+    def checks(self, routes: Iterable[RouteConfig]) -> dict[str, str]:
+        """Paths to check backends by, by the names of the pools, where a feature names one."""
+        pools = {route.name: route.pool for route in routes}
+        noted = [use for uses in self._noted.values() for use, _ in uses if use.health_check]
+        return {pools.get(use.name, use.name) if use.kind == "route" else use.name: use.health_check for use in noted}
 
     def _resolved(self, route: RouteConfig, routes: Mapping[str, RouteConfig], pools: list[str]) -> RouteConfig:
         found = []

@@ -8,6 +8,7 @@ import sys
 import click
 
 from lb_core import __version__
+from lb_core.cli.commands import Commands
 from lb_core.errors import ConfigError, LbError
 
 DONE, FAILED, CONFIG = 0, 1, 3
@@ -16,7 +17,7 @@ DONE, FAILED, CONFIG = 0, 1, 3
 _debugging = [False]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lb")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def lb(debug: bool) -> None:

@@ -87,7 +87,7 @@ def run(
     log_to_stderr(balancer.config.log_level)
     balancer.plugins.add(EventLines(), "console")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(Server(balancer, drain=drain)))
+        return runner.run(_serve(Server(balancer, drain=drain, control=True)))
 
 
 async def _serve(server: Server) -> int:

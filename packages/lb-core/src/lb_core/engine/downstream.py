@@ -16,6 +16,7 @@ doubt on where the next request begins, the connection is closed instead of kept
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from lb_core.engine.backlog import unacknowledged
@@ -25,6 +26,7 @@ from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader,
 from lb_core.engine.forwarding import Forwarding
 from lb_core.engine.request_heads import RequestHead, read_request
 from lb_core.engine.retries import EVENTS
+from lb_core.engine.scanning import scan_request
 from lb_core.engine.special import Plain, Special
 from lb_core.errors import RequestError
 
@@ -175,7 +177,10 @@ class Downstream(Reader):
             if blank > self.max_target:
                 blank = data.index(b"\r\n\r\n")
                 self._check_lengths(data, blank)
-            request = method, target, host, head, special, end = read_request(data, blank, self.max_fields)
+            request = None if scan_request is None else scan_request(data, blank, self.max_fields)
+            if request is None:
+                request = read_request(data, blank, self.max_fields)
+            method, target, host, head, special, end = request
             table = self.engine.table
             entry = table.learned.get(host) or table.learn(host or b"")  # type: ignore[arg-type]  # None is no key
             route = entry.route or entry.find(method, target, head, self._client(special)) or self.engine.unmatched
@@ -324,6 +329,7 @@ class Downstream(Reader):
                     self.buffer = data[self.left :]
                     data = data[: self.left]
         if self.state == WAITING:
+            exchange.asked = monotonic()
             self.plain = self._may_be_plain(exchange.raw_method, exchange.request[4])
             if not self.stalled:
                 self.deadline = min(self.deadlines.now + exchange.route.header_timeout, exchange.latest)

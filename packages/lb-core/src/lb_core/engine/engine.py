@@ -11,6 +11,7 @@ from itertools import chain, count
 from random import getrandbits
 from typing import TYPE_CHECKING, cast
 
+from lb_core.decisions import Decisions
 from lb_core.engine import connections
 from lb_core.engine.deadlines import NEVER, Deadlines
 from lb_core.engine.origin import Network, Origin
@@ -39,6 +40,7 @@ class Engine:
         "_origins",
         "backends",
         "deadlines",
+        "decisions",
         "max_connections",
         "next_id",
         "table",
@@ -52,6 +54,7 @@ class Engine:
         self.trusted_proxies: tuple[Network, ...] = ()
         self.backends: tuple[Backend, ...] = ()
         self.deadlines = Deadlines()
+        self.decisions = Decisions()
         self.max_connections: float = NEVER
         """Of clients on all listeners that have no limit of their own."""
         self._origins: dict[tuple[str, str, int], Origin] = {}

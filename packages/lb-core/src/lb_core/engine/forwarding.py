@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,13 +21,17 @@ from lb_core.engine.announcing import header_for
 from lb_core.engine.answers import SAID, problem
 from lb_core.engine.connections import IDLE_LIMIT, connect, drop
 from lb_core.engine.flow import PEER, reset
+from lb_core.engine.heads import cut
 from lb_core.engine.kept_body import KeptBody
 from lb_core.engine.requests import compose
 from lb_core.engine.retries import (
     ADD_HOST,
     BUDGETED,
     EVENTS,
+    NOTED,
+    RECORDED,
     KEEPING,
+    RENAMED,
     REPLAY_LIMIT,
     WAITED,
     is_idempotent,
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     from lb_core.engine.downstream import Downstream
     from lb_core.engine.request_heads import RequestHead
     from lb_core.engine.upstream import Upstream
+    from lb_core.pool import Pool
     from lb_core.route import Route
 
 log = logging.getLogger("lb.engine")
@@ -93,13 +99,15 @@ class Forwarding(Exchange):
         self._headers = self._response_headers = self._state = self.error = None
         self.backend = self.upstream = self.payload = self.pending = None
         self.attempts = self.status = self.bytes_in = self.bytes_out = self.unusual = 0
-        self.first_byte = self.ended = 0.0
+        self.first_byte = self.ended = self.asked = 0.0
         self.trying = False
         self.flags = ()
         special = request[4]
-        self.raw_request_id = (
-            downstream.engine.next_id() if special is None or not special.request_id else special.request_id
-        )
+        if special is None or not special.request_id:
+            self.raw_request_id = downstream.engine.next_id()
+        else:
+            self.raw_request_id = special.request_id
+            route.due = 0.0  # somebody wants to find this one again
         self.started = monotonic()
 
     @property
@@ -112,6 +120,22 @@ class Forwarding(Exchange):
         """Whether the client speaks HTTP/1.0."""
         special = self.request[4]
         return special is not None and special.http10
+
+    @property
+    def _has_own_id(self) -> bool:
+        """Whether the client gave the request its id."""
+        special = self.request[4]
+        return special is not None and special.request_id != b""
+
+    @property
+    def client_scheme(self) -> str:
+        """`http` or `https`, as the client used it with us or, as a trusted proxy says, with that."""
+        special, downstream = self.request[4], self.downstream
+        if downstream.origin.trusted and special is not None:
+            said = special.value(b"x-forwarded-proto:").lower()
+            if said in (b"http", b"https"):
+                return "https" if said == b"https" else "http"
+        return downstream.scheme
 
     @property
     def wants_tunnel(self) -> bool:
@@ -184,6 +208,8 @@ class Forwarding(Exchange):
         if answer is not None:
             self._answer_from_plugin(answer)
             return
+        if self._has_own_id:
+            self.route.due = 0.0
         self.payload = compose(self, self.body)
         self.choose(self.pool.candidates)
 
@@ -194,7 +220,10 @@ class Forwarding(Exchange):
             return
         route = self.route
         try:
-            backend = route.select_backend(self, candidates)
+            if self.started < route.due:
+                backend = route.select_backend(self, candidates)
+            else:
+                backend = self.downstream.engine.decisions.choose(self, candidates)
         except Exception as error:
             self._plugin_failed(error, "select_backend")
             return
@@ -207,6 +236,7 @@ class Forwarding(Exchange):
             if room is None:
                 self._wait_for_turn()
                 return
+            self.downstream.engine.decisions.room(self, candidates, backend, room)
             backend = room
         self.backend = backend
         self.attempts += 1
@@ -222,25 +252,60 @@ class Forwarding(Exchange):
         self._wait_for(self._connect(backend))
 
     def _nobody(self) -> None:
-        """No candidate: the pool that serves now, else wait for a first check, else 503."""
-        serving = self.route.serving
-        if serving is not self.pool and serving.candidates:
-            self.pool = serving
-            self.choose(serving.candidates)
-        elif self.pool.starting and self.route.queue_timeout:
+        """No candidate: another pool serves instead, else wait for a first check, else 503."""
+        route = self.route
+        instead = route.instead(self)
+        decisions = self.downstream.engine.decisions
+        if instead is not None:
+            decisions.moves(self, instead)
+            self._move(instead)
+            self.choose(instead.candidates)
+            return
+        gate = route.gate
+        pools = (self.pool, route.pool, route.lent())
+        starting = next((pool for pool in pools if pool is not None and pool.starting), None)
+        if gate is not None:
+            seconds = str(max(1, ceil(gate.retry_after())))
+            decisions.nobody(self, f"{gate.word}: nobody is let through for {seconds} s")
+            self.refuse(503, gate.word, "no backend is available", {"Retry-After": seconds})
+        elif starting is not None and route.queue_timeout:
+            self._move(starting)
             self._wait_for_turn()
         else:
+            decisions.nobody(self, "no backend is available")
             self.refuse(503, "no_backend", "no backend is available", RETRY_AFTER)
+
+    def _move(self, pool: Pool) -> None:
+        """Go on with another pool: the route's own, or that of its standby, which may want a Host of its own."""
+        standby = self.route.standby
+        self.pool = pool
+        host = b""
+        if standby is not None and pool is not self.route.pool:
+            self.flag(standby.word)
+            host = standby.host
+        if host or self.unusual & RENAMED:
+            self.unusual |= RENAMED
+            self.payload = _named(self.payload or b"", host or self.request[2] or b"")
+
+    def _further(self, pool: Pool, tried: Backend) -> tuple[Backend, ...]:
+        """Who may be tried after one has failed: the others, or the same again; nobody behind a strict gate."""
+        if self.route.shut and pool is self.route.pool:
+            return ()
+        return pool.others(tried) or pool.candidates
 
     def _wait_for_turn(self) -> None:
         """Wait for a backend: one with room, or one that passes its first check; the time for both is one."""
         route = self.route
+        decisions = self.downstream.engine.decisions
         if not self.pool.starting and (route.queued >= route.queue_limit or not route.queue_timeout):
+            decisions.waits(self, f"every candidate is full, and so is the queue ({route.queued} wait)")
             self.refuse(503, "queue_full", "every backend has as many requests in flight as it may", RETRY_AFTER)
             return
         if not self.unusual & WAITED:
             self.unusual |= WAITED
             self._later(route.queue_timeout, self._gave_up)
+        what = "no candidate has passed its first check yet" if self.pool.starting else "every candidate is full"
+        decisions.waits(self, f"{what}: it waits, after {route.queued} others")
         route.queued += 1
         self.downstream.wait(self.latest)
         self.pool.wait(self)
@@ -248,15 +313,20 @@ class Forwarding(Exchange):
     def take_turn(self) -> None:
         """The queue's turn has come: choose again, the backend that failed before only if no other has room."""
         self.route.queued -= 1
+        self.downstream.engine.decisions.turn(self)
         pool = self.pool
         others = pool.others(self.backend) if self.backend is not None else ()
-        self.choose(others if pool.with_room(others) else pool.candidates)
+        if self.route.shut and pool is self.route.pool:
+            self.choose(())
+        else:
+            self.choose(others if pool.with_room(others) else pool.candidates)
 
     def _gave_up(self) -> None:
         if self in self.pool.queue:
             self._leave_queue()
             starting = self.pool.starting
             why = "no backend passed its first check in time" if starting else "no backend had room in time"
+            self.downstream.engine.decisions.waits(self, why)
             self.refuse(503, "no_backend" if starting else "queue_full", why, RETRY_AFTER)
 
     def _leave_queue(self) -> None:
@@ -307,9 +377,21 @@ class Forwarding(Exchange):
             payload = _with_host(payload, self)
         connection.transport.write(payload)
         downstream = self.downstream
+        if self.unusual & NOTED:
+            downstream.engine.decisions.made(self)
         downstream.sending(self)
+        self.asked = monotonic()
         if len(payload) > REPLAY_LIMIT or not (downstream.request_complete or is_idempotent(self)):
             self.payload = None  # bytes are out: this request is never sent again
+
+    def note(self, why: str) -> None:
+        """Say why a backend is or is not chosen, for the decision record."""
+        super().note(why)
+        self.unusual |= NOTED
+
+    def recorded(self) -> None:
+        """The decision record holds a choice of it, and wants to know how it ends."""
+        self.unusual |= RECORDED
 
     def add_host(self) -> None:
         """Let every attempt name its backend in Host."""
@@ -364,10 +446,10 @@ class Forwarding(Exchange):
             backend.failures += 1
         if route.on_backend_error is not None:
             route.on_backend_error(self, error)
+        self.downstream.engine.decisions.failed(self, error)
         if may_retry(self, error):
             self.flag("retried")
-            pool = self.pool
-            self.choose(pool.others(backend) or pool.candidates)
+            self.choose(self._further(self.pool, backend))
             return
         self.refuse(error.status, error.flag, SAID[error.status])
 
@@ -407,6 +489,8 @@ class Forwarding(Exchange):
 
     def _answer_from_plugin(self, response: object) -> None:
         if isinstance(response, Response):
+            if self._has_own_id:
+                self.downstream.engine.decisions.answered(self)
             self.answer(response)
         else:
             log.error("route %r: before_request answered %r, which is no Response", self.route.name, response)
@@ -488,6 +572,8 @@ class Forwarding(Exchange):
         """Leave the retry budget, and stop what is pending."""
         if self.unusual & BUDGETED:
             self.route.retrying -= 1
+        if self.unusual & RECORDED:
+            self.downstream.engine.decisions.end(self)
         self._cancel()
 
     def _drop_upstream(self) -> None:
@@ -503,6 +589,14 @@ class Forwarding(Exchange):
                 work.cancel()
         if self.unusual & WAITED:
             self._leave_queue()
+
+
+def _named(payload: bytes, host: bytes) -> bytes:
+    """A request with another Host."""
+    end = payload.index(b"\r\n\r\n") + 2
+    head = cut(payload[:end], [b"host:"])
+    line = head.index(b"\r\n") + 2
+    return b"%bHost: %b\r\n%b%b" % (head[:line], host, head[line:], payload[end:])
 
 
 def _with_host(payload: bytes, exchange: Forwarding) -> bytes:

@@ -55,11 +55,13 @@ def _compose_special(exchange: Forwarding) -> bytes:
             block = b"X-Forwarded-Prefix: %b\r\n%b" % (route.strip_prefix, block)
         cuts = [*cuts, b"x-forwarded-prefix:"]
     headers = exchange._headers
-    fields = headers.encode() if headers is not None and headers.changed else head[head.index(b"\n") + 1 :]
+    fields, added = head[head.index(b"\n") + 1 :], b""
+    if headers is not None and headers.changed:
+        fields, added = headers.halves()
     head = b"%b %b HTTP/1.1\r\n%b" % (method, target, fields)
-    if cuts:
+    if cuts:  # of what the client sent: it cannot name a plugin's field in Connection to have it removed
         head = cut(head, cuts)
-    return b"%b%b\r\n" % (head, block)
+    return b"%b%b%b\r\n" % (head, added, block)
 
 
 def _stripped(target: bytes, prefix: bytes) -> bytes:

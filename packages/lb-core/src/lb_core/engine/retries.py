@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 REPLAY_LIMIT = 64 * 1024
 BUDGET_MINIMUM = 3
-STALE, BUDGETED, WAITED, EVENTS, ADD_HOST, KEEPING = 1, 2, 4, 8, 16, 32
+STALE, BUDGETED, WAITED, EVENTS, ADD_HOST, KEEPING, RENAMED, RECORDED, NOTED = (1 << bit for bit in range(9))
 """What is unusual about an exchange: a free retry was used, a place in the budget is held, it has waited for a backend,
 its answer is a stream of events, which may be silent for as long as a tunnel, its Host names the backend, a copy of
-its body is kept."""
+its body is kept, its Host was replaced for the backends of another route, it is in the decision record, a plugin has
+noted something for that."""
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
@@ -77,7 +78,9 @@ def _within_budget(exchange: Forwarding) -> bool:
     route = exchange.route
     if exchange.unusual & BUDGETED:
         return True
-    active = sum(backend.in_flight for backend in exchange.pool.backends)
+    # retries that another pool took over are there, and count as active there
+    pools = {pool for pool in (exchange.pool, route.pool, route.lent()) if pool is not None}
+    active = sum(backend.in_flight for pool in pools for backend in pool.backends)
     if route.retrying >= max(BUDGET_MINIMUM, route.retry_budget * active):
         return False
     exchange.unusual |= BUDGETED

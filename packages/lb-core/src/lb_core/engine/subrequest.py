@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from lb_core.engine.connections import IDLE_LIMIT, connect, drop
+from lb_core.engine.connections import IDLE_LIMIT, connect, drop, retire
 from lb_core.engine.proxy_protocol import write_local
 from lb_core.engine.requests import compose
 from lb_core.engine.retries import is_stale
@@ -95,6 +95,12 @@ async def send(
             backend.freed()
     backend.requests += 1
     return answer
+
+
+def close(pool: Pool) -> None:
+    """Close the connections of a pool of one's own, that no route has: the busy ones after their answer."""
+    for backend in pool.backends:
+        retire(backend)
 
 
 def copy_of(exchange: Exchange) -> Copied:

@@ -5,6 +5,7 @@
     LENGTH   counting down Content-Length
     CHUNKED  walking from chunk to chunk
     CLOSE    the body ends with the connection (RFC 9112 section 6.3, item 8)
+    PASSING  the body, however framed, passes through what a plugin has assigned (`transforming`)
 
 After a 101 the connection belongs to a tunnel.
 
@@ -34,6 +35,8 @@ from lb_core.engine.response_heads import (
     plain_status,
     read_response,
 )
+from lb_core.engine.transforming import Transforming
+from lb_core.engine.scanning import scan_response
 from lb_core.engine.tunnel import open_tunnel
 from lb_core.errors import BackendReset, InvalidResponse
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.engine.forwarding import Forwarding
 
-HEAD, LENGTH, CHUNKED, CLOSE = range(4)
+HEAD, LENGTH, CHUNKED, CLOSE, PASSING = range(5)
 MAX_INTERIM = 16
 
 
@@ -60,6 +63,7 @@ class Upstream(Reader):
         "mode",
         "rechunk",
         "scanner",
+        "transforming",
         "used",
     )
 
@@ -74,6 +78,7 @@ class Upstream(Reader):
         self.left = 0
         self.scanner: ChunkScanner | None = None
         self.rechunk = False
+        self.transforming: Transforming | None = None
         self.used = False
         self.interim = 0
         self.idle_since = 0.0
@@ -88,6 +93,11 @@ class Upstream(Reader):
             self.backend.idle.pop(self, None)
             self.transport.abort()
         elif self.mode == HEAD:
+            if scan_response is not None and exchange.downstream.plain and not self.buffer:
+                whole = scan_response(data)
+                if whole is not None and not exchange.downstream.close:
+                    self._pass_whole(exchange, data, *whole)
+                    return
             status = 200 if data[:17] == OK_LINE else plain_status(data)
             if (
                 status is None
@@ -105,6 +115,8 @@ class Upstream(Reader):
             self._read_length(exchange, data)
         elif mode == CHUNKED:
             self._read_chunks(exchange, data)
+        elif mode == PASSING:
+            self._read_passing(exchange, data)
         else:
             self._pass(exchange, b"%x\r\n%b\r\n" % (len(data), data) if self.rechunk else data)
 
@@ -132,9 +144,14 @@ class Upstream(Reader):
         if not check_ordinary_response(data):
             self._invalid(exchange, "malformed response")
             return True
-        downstream = exchange.downstream
-        if downstream.close:
+        if exchange.downstream.close:
             data = _closing(data, len(lines) == 2)
+        self._pass_whole(exchange, data, status, length)
+        return True
+
+    def _pass_whole(self, exchange: Forwarding, data: bytes, status: int, length: int) -> None:
+        """A whole response that was accepted, in one write."""
+        downstream = exchange.downstream
         exchange.status = status
         exchange.bytes_out = length
         exchange.first_byte = now = monotonic()
@@ -148,6 +165,10 @@ class Upstream(Reader):
             if exchange._response_headers is not None:
                 changed = exchange.changed_response_head()
                 if changed is not None:
+                    if exchange.transform is not None:
+                        self.keep = True
+                        self._begin_passing(exchange, data, changed)
+                        return
                     data = b"%b\r\n%b" % (changed, data[-length:] if length else b"")
         downstream.transport.write(data)
         if self.held:
@@ -157,7 +178,6 @@ class Upstream(Reader):
         self.idle_since = now
         self.backend.idle[self] = None
         exchange.finish(now)
-        return True
 
     def _pass_first(self, exchange: Forwarding, status: int, data: bytes, line: bytes, left: int) -> bool:
         """An ordinary head with the first part of its body."""
@@ -168,9 +188,12 @@ class Upstream(Reader):
             return False
         exchange.begin_response(status, data)
         changed = exchange.changed_response_head()
-        if changed is not None:
-            data = b"%b\r\n%b" % (changed, data[end:])
         self.keep = True
+        if changed is not None:
+            if exchange.transform is not None:
+                self._begin_passing(exchange, data, changed)
+                return True
+            data = b"%b\r\n%b" % (changed, data[end:])
         self.mode = LENGTH
         self.left = left
         exchange.bytes_out = len(data) - end
@@ -189,6 +212,10 @@ class Upstream(Reader):
             return False  # the general path cuts, as it does wherever in the body chunks turn out to be malformed
         exchange.begin_response(status, data)
         changed = exchange.changed_response_head()
+        if changed is not None and exchange.transform is not None:
+            self.keep = True
+            self._begin_passing(exchange, data, changed)
+            return True
         head = data[:end] if changed is None else changed + b"\r\n"
         self.keep = not scanner.rest
         exchange.bytes_out = len(out)
@@ -263,7 +290,11 @@ class Upstream(Reader):
         if head.status == 204:
             head.cuts.append(b"content-length:")
         exchange.begin_response(head.status, data)
-        lines = exchange.changed_response_head() or data[: head.end - 2]
+        changed = exchange.changed_response_head()
+        if changed is not None and not without_body and exchange.transform is not None:
+            self._begin_passing(exchange, data, changed)
+            return
+        lines = changed or data[: head.end - 2]
         if lines[:8] == b"HTTP/1.0":
             lines = b"HTTP/1.1" + lines[8:]  # our version, not the backend's (RFC 9110 section 2.5)
         lines = cut(lines, [*head.cuts, b"connection:"] if downstream.close or exchange.http10 else head.cuts)
@@ -317,6 +348,69 @@ class Upstream(Reader):
             self.keep = self.keep and not scanner.rest
             self._finish(exchange)
 
+    def _begin_passing(self, exchange: Forwarding, data: bytes, lines: bytes) -> None:
+        """A head whose body passes through a transform, and what of that is here; `lines` is the head as changed."""
+        head = read_response(data, data.index(b"\r\n\r\n"))
+        transform = exchange.transform
+        if head is None or transform is None:  # neither can be: both have been looked at
+            self._cut_short(exchange)
+            return
+        downstream = exchange.downstream
+        body = self.transforming = Transforming(transform, head)
+        out = self._transformed(exchange, body, data[head.end :])
+        if out is None:
+            return
+        framing = b""
+        if body.ended:
+            framing = b"Content-Length: %d\r\n" % len(out)
+        elif exchange.http10:
+            downstream.close = True
+        else:
+            framing = b"Transfer-Encoding: chunked\r\n"
+            out = body.begin_chunks(out)
+        if not downstream.request_complete:
+            downstream.close = True
+        cuts = [*head.cuts, b"content-length:", b"transfer-encoding:"]
+        if downstream.close or exchange.http10:
+            cuts.append(b"connection:")
+        lines = cut(b"HTTP/1.1" + lines[8:], cuts)
+        block = downstream.connection_field(exchange.http10)
+        self.mode = PASSING
+        exchange.bytes_out = len(out)
+        self._pass(exchange, b"%b%b%b\r\n%b" % (lines, block, framing, out), counted=False)
+        self._end_passing(exchange, body)
+
+    def _read_passing(self, exchange: Forwarding, data: bytes | None) -> None:
+        """More of a body that passes through a transform; None for its end, where that is the connection's."""
+        body = self.transforming
+        if body is None:
+            raise AssertionError("a body on its way through nothing")
+        out = self._transformed(exchange, body, data)
+        if out is None:
+            return
+        if out:
+            self._pass(exchange, out)
+        else:
+            exchange.downstream.progress(exchange)  # it came on, and nothing is due to the client yet
+        self._end_passing(exchange, body)
+
+    def _transformed(self, exchange: Forwarding, body: Transforming, data: bytes | None) -> bytes | None:
+        """What comes of a part of a body; None where the response had to be cut short."""
+        try:
+            return body.close() if data is None else body.feed(data)
+        except ChunkError:
+            pass
+        except Exception as error:
+            exchange.route.report(error, "transform", "the response was cut short")
+        self._cut_short(exchange)
+        return None
+
+    def _end_passing(self, exchange: Forwarding, body: Transforming) -> None:
+        if body.ended:
+            self.transforming = None
+            self.keep = self.keep and body.clean and not body.until_close
+            self._finish(exchange)
+
     def _pass(self, exchange: Forwarding, data: bytes, *, counted: bool = True) -> None:
         downstream = exchange.downstream
         if counted:
@@ -353,6 +447,7 @@ class Upstream(Reader):
     def abandon(self) -> None:
         """Leave the exchange and close at once, whatever is under way."""
         self.exchange = None
+        self.transforming = None
         self.mode = HEAD
         if self.transport is not None:
             self.transport.abort()
@@ -375,6 +470,9 @@ class Upstream(Reader):
             self.backend.idle.pop(self, None)
             return
         mode = self.mode
+        if mode == PASSING and exc is None and self.transforming is not None and self.transforming.until_close:
+            self._read_passing(exchange, None)
+            return
         self.exchange = None
         self.mode = HEAD
         if mode == HEAD and not self.buffer:

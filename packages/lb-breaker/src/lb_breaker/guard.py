@@ -1,0 +1,173 @@
+"""The circuits of one pool's backends, shared by the routes that use the pool.
+
+Routes (the rules of one host, mostly) often share a pool, and a backend is either left alone or not. So what is counted
+and what is open stands here once for each pool; a route's part of it is to report what its requests met.
+
+    open        the backend is ejected, not as a last resort; one timer runs
+    half open   it is back, restricted to the probes in flight: the engine holds everybody to that
+    closed      the restriction is lifted
+
+While nobody is left but backends that are open or half open, every route that takes part is told (`settled`): it puts a
+gate before its pool, so that another route may serve what the probes leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
+
+from lb_breaker.circuit import Circuit, State
+from lb_breaker.tally import Tally
+from lb_core import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lb_breaker.settings import BreakerSettings
+    from lb_core import Backend, Pool
+
+
+class Timer(Protocol):
+    """Something that will happen."""
+
+    def cancel(self) -> object: ...
+
+
+def later(seconds: float, call: Callable[[], None]) -> Timer:
+    """Call it on the running loop."""
+    return asyncio.get_running_loop().call_later(seconds, call)
+
+
+class Member(Protocol):
+    """A route that takes part."""
+
+    def settled(self) -> None:
+        """Circuits or candidates have changed."""
+
+
+class Tallies(dict["Backend", Tally]):
+    """The counts of closed circuits under one set of settings; where successes need no counting, of those that fail."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Guard:
+    """Opens, tries and closes the circuits of one pool; `circuits` holds those that are not closed."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        later: Callable[[float, Callable[[], None]], Timer] = later,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.pool = pool
+        self.clock = clock
+        self.circuits: dict[Backend, Circuit] = {}
+        self.opened = 0
+        self._later = later
+        self._timers: dict[Backend, Timer] = {}
+        self._members: dict[Member, None] = {}
+        self._tallies: WeakValueDictionary[BreakerSettings, Tallies] = WeakValueDictionary()
+
+    def tallies(self, settings: BreakerSettings) -> Tallies:
+        """What is counted under these settings, by whichever route."""
+        found = self._tallies.get(settings)
+        if found is None:
+            found = self._tallies[settings] = Tallies()
+        return found
+
+    def join(self, member: Member) -> None:
+        """A route takes part from now on; it is told what changes."""
+        if not self._members:
+            self.pool.on_change.append(self._settle)
+        self._members[member] = None
+
+    def leave(self, member: Member) -> None:
+        """A route takes part no longer; the last one closes every circuit."""
+        if member not in self._members:
+            return
+        del self._members[member]
+        if not self._members:
+            self.pool.on_change.remove(self._settle)
+            for backend in list(self.circuits):
+                self._close(backend)
+                self.pool.restore(backend, "its circuit breaker is gone")
+
+    def has(self, member: Member) -> bool:
+        """Whether a route takes part already."""
+        return member in self._members
+
+    def open(self, backend: Backend, reason: str, settings: BreakerSettings) -> None:
+        """Leave a backend alone for the settings' timeout."""
+        circuit = self.circuits.get(backend)
+        if circuit is None:
+            circuit = self.circuits[backend] = Circuit(timeout=settings.timeout, passes=settings.passes)
+        circuit.open(self.clock(), reason)
+        self.opened += 1
+        self._timers[backend] = self._later(settings.timeout, lambda: self._try_again(backend, settings.probes))
+        self.pool.eject(backend, f"breaker open: {reason}", last_resort=False)
+        self.pool.restrict(backend, None)
+        self._tell("breaker_opened", backend, f"{reason}; tried again in {settings.timeout:g}s")
+        self._settle()
+
+    def passed(self, backend: Backend, circuit: Circuit) -> None:
+        """A request succeeded at a backend whose circuit is not closed."""
+        if circuit.state is State.HALF_OPEN and circuit.pass_probe(self.clock()):
+            self._close(backend)
+            self._tell("breaker_closed", backend, f"{circuit.passes} probes passed")
+            self._settle()
+
+    def retry_after(self) -> float:
+        """Seconds until the next backend is tried again."""
+        now = self.clock()
+        return min((circuit.remaining(now) for circuit in self.circuits.values()), default=0.0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nobody is left but backends whose circuit is open or half open."""
+        return bool(self.circuits) and all(backend in self.circuits for backend in self.pool.candidates)
+
+    def _try_again(self, backend: Backend, probes: int) -> None:
+        del self._timers[backend]
+        circuit = self.circuits[backend]
+        if backend not in self.pool.backends:
+            del self.circuits[backend]
+            return
+        circuit.try_again(self.clock())
+        self.pool.restrict(backend, probes)
+        self.pool.restore(backend, f"breaker half open, {probes} at a time")
+        self._tell("breaker_half_open", backend, f"{probes} at a time, closed after {circuit.passes} that succeed")
+        self._settle()
+
+    def _close(self, backend: Backend) -> None:
+        del self.circuits[backend]
+        timer = self._timers.pop(backend, None)
+        if timer is not None:
+            timer.cancel()
+        self.pool.restrict(backend, None)
+
+    def _settle(self) -> None:
+        for member in tuple(self._members):
+            member.settled()
+
+    def _tell(self, kind: str, backend: Backend, message: str) -> None:
+        circuit = self.circuits.get(backend)
+        details = {"scope": "backend", "reason": circuit.reason if circuit is not None else ""}
+        self.pool.notify(Event(kind, message, route=self.pool.name, backend=backend.name, details=details))
+
+
+class Guards:
+    """The guards of all pools, one each; one that nobody refers to any more is forgotten."""
+
+    def __init__(self) -> None:
+        self._guards: WeakValueDictionary[Pool, Guard] = WeakValueDictionary()
+
+    def of(self, pool: Pool) -> Guard:
+        """The guard of a pool."""
+        guard = self._guards.get(pool)
+        if guard is None:
+            guard = self._guards[pool] = Guard(pool)
+        return guard

@@ -1,0 +1,85 @@
+"""The commands of plugins, as part of the group: found only when a name is asked for that is none of lb's own."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lb_core.commands import Command
+
+CONTROL = "Control socket of the running balancer. Default: the only one there is."
+
+
+class Commands(click.Group):
+    """lb's own commands, and those of plugins, which run inside the running balancer."""
+
+    @cached_property
+    def of_plugins(self) -> Mapping[str, click.Command]:
+        """The commands that installed plugins offer."""
+        return {command.name: _as_click(command) for command in _offered() if command.name not in self.commands}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command."""
+        return super().get_command(ctx, cmd_name) or self.of_plugins.get(cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all of them."""
+        return sorted([*super().list_commands(ctx), *self.of_plugins])
+
+
+def ask_running(control: str | None, request: Mapping[str, object]) -> Any:
+    """Ask the running balancer; raises LbError where there is none, or several, and with what it says."""
+    from lb_core.control.client import ask, find
+    from lb_core.environment import process_environment
+
+    return ask(find(control, process_environment()), request)
+
+
+def _as_click(command: Command) -> click.Command:
+    def run(control: str | None, arguments: tuple[str, ...]) -> None:
+        if not command.accepts(len(arguments)):
+            raise click.UsageError(f"lb {command.usage}: {len(arguments)} arguments are given")
+        click.echo(ask_running(control, {"ask": "command", "name": command.name, "arguments": arguments}))
+
+    parameters: list[click.Parameter] = [
+        click.Argument(["arguments"], nargs=-1, metavar=" ".join(command.arguments)),
+        click.Option(["--control"], metavar="PATH", help=CONTROL),
+    ]
+    text = f"{command.help}\n\nRuns inside the running balancer."
+    return click.Command(command.name, params=parameters, callback=run, help=text)
+
+
+def _offered() -> list[Command]:
+    """What the plugins' modules offer; those without commands are not even imported, they may be large."""
+    from importlib.metadata import entry_points
+
+    from lb_core.hooks import GROUP
+
+    found: list[Command] = []
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            if _may_offer(point.module):
+                register = getattr(point.load(), "register_commands", None)
+                found += register() if callable(register) else ()
+        except (Exception, SystemExit) as error:
+            click.echo(f"lb: plugin {point.name!r} is left out: {type(error).__name__}: {error}", err=True)
+    return found
+
+
+def _may_offer(module: str) -> bool:
+    """Whether a module's source speaks of commands, or cannot be read."""
+    if module in sys.modules:
+        return True
+    spec = find_spec(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return True
+    with open(spec.origin, encoding="utf-8") as source:
+        text = source.read()
+    return "register_commands" in text or "import *" in text

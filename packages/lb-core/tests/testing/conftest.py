@@ -1,0 +1,3 @@
+"""Pytest runs itself in one of these tests."""
+
+pytest_plugins = ["pytester"]

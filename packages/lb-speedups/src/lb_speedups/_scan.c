@@ -1,0 +1,196 @@
+/* Message heads, scanned once.
+ *
+ * Each function accepts the ordinary head only and returns None for every other: the engine then reads it by its
+ * general path, which alone decides about what is unusual or wrong. So this code never refuses, and what it accepts
+ * must be what the general path would have read, byte for byte; the tests hold the two against each other.
+ *
+ * Bounds: a bytes object ends with a NUL that is no part of its length. NUL is in none of the tables, so every loop
+ * over one of them ends there at the latest, and p[i] is never read for i > n.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <string.h>
+
+/* token: lower-case form of a byte that may stand in a field name, 0 for every other; `_` is left to the general path
+ * text:  may stand in a field value; target: may stand in a request target */
+static unsigned char token[256], text[256], target[256];
+
+static void fill_tables(void) {
+    const char *others = "!#$%&'*+-.^`|~";
+    for (int c = 0; c < 256; c++) {
+        text[c] = (c >= 0x20 && c != 0x7f) || c == '\t';
+        target[c] = c > 0x20 && c < 0x7f && c != '#';
+        token[c] = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ? c : (c >= 'A' && c <= 'Z') ? c + 32 : 0;
+    }
+    for (; *others; others++)
+        token[(unsigned char)*others] = (unsigned char)*others;
+}
+
+/* Whether the name at p, of the length of `name`, is `name`, which is in lower case. */
+static int is(const unsigned char *p, Py_ssize_t length, const char *name) {
+    if ((Py_ssize_t)strlen(name) != length)
+        return 0;
+    for (Py_ssize_t i = 0; i < length; i++)
+        if (token[p[i]] != (unsigned char)name[i])
+            return 0;
+    return 1;
+}
+
+static int begins(const unsigned char *p, Py_ssize_t length, const char *name) {
+    Py_ssize_t wanted = (Py_ssize_t)strlen(name);
+    return length >= wanted && is(p, wanted, name);
+}
+
+/* One field line at i: sets the ends of its name and value, and returns the index behind it; 0 when it is malformed or
+ * not complete. */
+static Py_ssize_t field(const unsigned char *p, Py_ssize_t i, Py_ssize_t *name_end, Py_ssize_t *value_end) {
+    Py_ssize_t start = i;
+    while (token[p[i]])
+        i++;
+    if (i == start || p[i] != ':')
+        return 0;
+    *name_end = i++;
+    while (text[p[i]])
+        i++;
+    if (p[i] != '\r' || p[i + 1] != '\n')
+        return 0;
+    *value_end = i;
+    return i + 2;
+}
+
+static int kept_alive(const unsigned char *p, Py_ssize_t length) {
+    return length == 22 && memcmp(p, "Connection: keep-alive", 22) == 0;
+}
+
+/* Names that say more about a request than the ordinary; the first letter sorts out nearly every other. */
+static int is_special(const unsigned char *p, Py_ssize_t length) {
+    switch (token[p[0]]) {
+    case 'c': return is(p, length, "connection") || is(p, length, "content-length");
+    case 'e': return is(p, length, "expect");
+    case 'f': return is(p, length, "forwarded");
+    case 'h': return is(p, length, "http2-settings");
+    case 'k': return is(p, length, "keep-alive");
+    case 'p': return is(p, length, "proxy-connection");
+    case 't': return is(p, length, "te") || is(p, length, "trailer") || is(p, length, "transfer-encoding");
+    case 'u': return is(p, length, "upgrade");
+    case 'x':
+        return begins(p, length, "x-forwarded-") || is(p, length, "x-real-ip") || is(p, length, "x-request-id");
+    }
+    return 0;
+}
+
+/* The length of an ordinary method with the blank behind it, or 0. */
+static Py_ssize_t method_length(const unsigned char *p, Py_ssize_t n) {
+    static const char *methods[] = {"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "PATCH ", "OPTIONS "};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        Py_ssize_t length = (Py_ssize_t)strlen(methods[i]);
+        if (n > length && memcmp(p, methods[i], (size_t)length) == 0)
+            return length;
+    }
+    return 0;
+}
+
+static PyObject *slice(const unsigned char *p, Py_ssize_t start, Py_ssize_t end) {
+    return PyBytes_FromStringAndSize((const char *)p + start, end - start);
+}
+
+PyDoc_STRVAR(scan_request_doc,
+"scan_request(data, blank, max_fields, /)\n--\n\n"
+"The ordinary request head of `data`, whose blank line is at index `blank`, as `read_request` returns it; else None.");
+
+static PyObject *scan_request(PyObject *self, PyObject *args) {
+    PyObject *data;
+    Py_ssize_t blank, max_fields;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Snn:scan_request", &data, &blank, &max_fields))
+        return NULL;
+    const unsigned char *p = (const unsigned char *)PyBytes_AsString(data);
+    Py_ssize_t n = PyBytes_Size(data), fields = 0, host = -1, host_end = 0;
+    Py_ssize_t start = method_length(p, n), i = start;
+    if (!start || p[i] != '/' || blank < 0 || blank + 4 > n)
+        Py_RETURN_NONE;
+    while (target[p[i]])
+        i++;
+    Py_ssize_t end = i;
+    if (n - i < 11 || memcmp(p + i, " HTTP/1.1\r\n", 11) != 0)
+        Py_RETURN_NONE;
+    i += 11;
+    while (p[i] != '\r') {
+        Py_ssize_t name = i, name_end, value_end;
+        i = field(p, i, &name_end, &value_end);
+        if (!i || ++fields > max_fields)
+            Py_RETURN_NONE;
+        if (is(p + name, name_end - name, "host")) {
+            if (host >= 0)
+                Py_RETURN_NONE;
+            host = name_end + 1;
+            host_end = value_end;
+        } else if (is_special(p + name, name_end - name) && !kept_alive(p + name, value_end - name)) {
+            Py_RETURN_NONE;
+        }
+    }
+    if (host < 0 || i != blank + 2 || p[i + 1] != '\n')
+        Py_RETURN_NONE;
+    return Py_BuildValue("NNNNOn", slice(p, 0, start - 1), slice(p, start, end), slice(p, host, host_end),
+                         slice(p, 0, i), Py_None, i + 2);
+}
+
+PyDoc_STRVAR(scan_response_doc,
+"scan_response(data, /)\n--\n\n"
+"Status and Content-Length when `data` is one whole ordinary response with a body of that length; else None.");
+
+static PyObject *scan_response(PyObject *self, PyObject *data) {
+    (void)self;
+    if (!PyBytes_Check(data))
+        return PyErr_Format(PyExc_TypeError, "scan_response takes bytes");
+    const unsigned char *p = (const unsigned char *)PyBytes_AsString(data);
+    Py_ssize_t n = PyBytes_Size(data), i = 13, length = -1;
+    if (n < 17 || memcmp(p, "HTTP/1.1 ", 9) != 0 || p[9] < '2' || p[9] > '5' || p[10] < '0' || p[10] > '9' ||
+        p[11] < '0' || p[11] > '9' || p[12] != ' ')
+        Py_RETURN_NONE;
+    int status = (p[9] - '0') * 100 + (p[10] - '0') * 10 + (p[11] - '0');
+    if (status == 204 || status == 304)
+        Py_RETURN_NONE;
+    while (text[p[i]])
+        i++;
+    if (p[i] != '\r' || p[i + 1] != '\n')
+        Py_RETURN_NONE;
+    i += 2;
+    while (p[i] != '\r') {
+        Py_ssize_t name = i, name_end, value_end;
+        i = field(p, i, &name_end, &value_end);
+        if (!i)
+            Py_RETURN_NONE;
+        if (is(p + name, name_end - name, "content-length")) {
+            Py_ssize_t at = name_end + 1;
+            if (length >= 0 || p[at++] != ' ' || value_end == at || value_end - at > 15)
+                Py_RETURN_NONE;
+            for (length = 0; at < value_end; at++) {
+                if (p[at] < '0' || p[at] > '9')
+                    Py_RETURN_NONE;
+                length = length * 10 + (p[at] - '0');
+            }
+        } else if (is_special(p + name, name_end - name) && !kept_alive(p + name, value_end - name)) {
+            Py_RETURN_NONE;
+        }
+    }
+    if (length < 0 || p[i + 1] != '\n' || n - (i + 2) != length)
+        Py_RETURN_NONE;
+    return Py_BuildValue("in", status, length);
+}
+
+static PyMethodDef methods[] = {
+    {"scan_request", scan_request, METH_VARARGS, scan_request_doc},
+    {"scan_response", scan_response, METH_O, scan_response_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "lb_speedups._scan", "Message heads, scanned once.", 0, methods, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__scan(void) {
+    fill_tables();
+    return PyModuleDef_Init(&module);
+}

@@ -1,0 +1,316 @@
+"""The feature `split`: which of several pools serves a request.
+
+    a rule     a header field or a range of clients sends a request to its pool, whatever the weights
+    by         each request is drawn, or each client, which then keeps its pool: see `points`
+    absent     a pool without candidates is passed over, and the others share what was its share
+    rollback   a pool that fails more often than the stable one loses its weight, until somebody changes it
+    shift      other weights, at once and without a reload
+
+Nothing is asked of the pools on the way of a request: they tell when their candidates change, and the next request
+finds out who takes part. While no pool with a weight has candidates the split stands aside, and the request begins
+where it would without it.
+"""
+
+from __future__ import annotations
+
+import random
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from lb_core import Event, LbError, hookimpl
+from lb_split.cookie import cookie, reader
+from lb_split.outcomes import Outcomes
+from lb_split.points import borders, of_client, place, sequence
+from lb_split.rollback import verdict
+from lb_split.rules import rule_of
+from lb_split.settings import SELF
+from lb_split.shares import percent, shifted
+from lb_split.turns import turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from lb_core import Exchange, Pool, Route
+    from lb_split.settings import PoolSettings, SplitSettings
+
+Rule = tuple["Callable[[Exchange], bool]", "Part"]
+
+
+class Part:
+    """A pool's part in the split: its weight now, and how it has fared. `pool` is the route's own for `self`."""
+
+    __slots__ = ("failed", "name", "own", "pool", "recent", "requests", "rolled_back", "weight")
+
+    def __init__(self, settings: PoolSettings, route: Route, window: float) -> None:
+        self.name = settings.use
+        self.own = settings.use == SELF
+        self.pool: Pool = route.pool if self.own else route.pools[settings.use]
+        self.weight = float(settings.weight or 0)
+        self.requests = 0
+        self.failed = 0
+        self.recent = Outcomes(window)
+        self.rolled_back = False
+
+
+class Split:
+    """The feature `split` of one route, drawing for each request.
+
+    `shift` changes the weights; `parts` are the pools in the order of the configuration. The clock is that of
+    `exchange.ended`.
+    """
+
+    def __init__(self, route: Route, settings: SplitSettings, *, clock: Callable[[], float] = monotonic) -> None:
+        self._route = route
+        self._settings = settings
+        self._clock = clock
+        self.parts = tuple(Part(each, route, settings.rollback.window) for each in settings.pools)
+        self._stable = next((part for part in self.parts if part.own), self.parts[0])
+        self._by_pool = {part.pool: part for part in self.parts}
+        rules = [(rule_of(each), part) for each, part in zip(settings.pools, self.parts, strict=True)]
+        self._rules: list[Rule] = [(rule, part) for rule, part in rules if rule is not None]
+        self._watches = settings.rollback.enabled
+        self._heard: list[Pool] = []
+        self._unsettled = True
+        self._taking_part: list[Part] = []
+        self._weights: list[float] = []
+        self._turns: Iterator[int] = iter(())
+        self._borders: list[float] = []
+
+    @hookimpl
+    def before_request(self, exchange: Exchange) -> None:
+        """Send the request to its pool."""
+        if self._unsettled:
+            self._settle()
+        part = self._ruled(exchange) if self._rules else None
+        if part is None:
+            part = self._drawn(exchange)
+        if part is not None and not part.own:
+            exchange.pool = part.pool
+
+    @hookimpl
+    def on_complete(self, exchange: Exchange) -> None:
+        """Count how a pool has fared."""
+        part = self._by_pool.get(exchange.pool)
+        if part is None or not exchange.attempts:
+            return
+        failed = has_failed(exchange)
+        part.requests += 1
+        part.failed += failed
+        if self._watches:
+            part.recent.add(exchange.ended, failed)
+            if part.recent.failed and part is not self._stable and part.weight:
+                self._judge(part, exchange.ended)
+
+    def shift(self, wanted: Mapping[str, float]) -> None:
+        """Change the weights, from the next request on, until the section `split` changes or the balancer ends.
+
+        Where every pool is named these are the new weights; else they are percent, and the others share the rest as
+        they did before. Raises LbError.
+        """
+        before = self.weights
+        after = shifted(before, wanted)
+        for part in self.parts:
+            part.weight = after[part.name]
+            part.rolled_back = part.rolled_back and part.name not in wanted
+            if part.name in wanted:
+                part.recent.clear()
+        self._unsettled = True
+        details = {"before": before, "after": after}
+        self._tell("split_shifted", ", ".join(self._shares()), details)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights now, by pool."""
+        return {part.name: part.weight for part in self.parts}
+
+    def inherit(self, old: Split) -> None:
+        """Go on with the counts and, where the section is the same, with the weights as they were shifted."""
+        before = {part.name: part for part in old.parts}
+        same = old._settings == self._settings
+        for part in self.parts:
+            known = before.get(part.name)
+            if known is None:
+                continue
+            part.requests, part.failed = known.requests, known.failed
+            if same:
+                part.weight, part.rolled_back, part.recent = known.weight, known.rolled_back, known.recent
+        if same and type(old) is type(self):
+            self._carry_on(old)
+
+    def close(self) -> None:
+        """Listen to the pools no more."""
+        for pool in self._heard:
+            pool.on_change.remove(self._changed)
+        self._heard.clear()
+        self._unsettled = True
+        self._watches = False  # requests under way still end here; whoever comes after judges
+
+    def describe(self) -> list[str]:
+        """Shares, requests and failures of each pool."""
+        now, window = self._clock(), self._settings.rollback.window
+        lines = []
+        for part, share in zip(self.parts, self._shares(), strict=True):
+            part.recent.advance(now)
+            recent = f", {part.recent.ratio:.1%} of {part.recent.requests} in {window:g}s" if self._watches else ""
+            state = ", rolled back" if part.rolled_back else "" if part.pool.candidates else ", no candidates"
+            lines.append(f"{share}: {part.requests} requests, {part.failed} failed{recent}{state}")
+        return lines
+
+    def _shares(self) -> list[str]:
+        total = sum(part.weight for part in self.parts)
+        return [f"{part.name} {percent(part.weight, total)}" for part in self.parts]
+
+    # who takes part
+
+    def _ruled(self, exchange: Exchange) -> Part | None:
+        for rule, part in self._rules:
+            if rule(exchange) and part.pool.candidates:
+                return part
+        return None
+
+    def _drawn(self, exchange: Exchange) -> Part | None:
+        """The part whose turn it is."""
+        del exchange  # each request by itself
+        taking = self._taking_part
+        return taking[next(self._turns)] if taking else None
+
+    def _settle(self) -> None:
+        """Find out who takes part; the turns begin anew only where that has changed."""
+        self._unsettled = False
+        serving = self._route.serving
+        for pool in (*self._by_pool, serving):
+            if pool not in self._heard:
+                self._heard.append(pool)
+                pool.on_change.append(self._changed)
+        taking = [part for part in self.parts if part.weight and (serving if part.own else part.pool).candidates]
+        weights = [part.weight for part in taking]
+        if taking != self._taking_part or weights != self._weights:
+            self._taking_part, self._weights = taking, weights
+            self._turns = turns(weights) if taking else iter(())
+            self._borders = borders(weights) if taking else []
+
+    def _changed(self) -> None:
+        self._unsettled = True
+
+    def _carry_on(self, old: Any) -> None:
+        """Go on in the middle of the turns."""
+        self._taking_part = [part for part in self.parts if part.name in {each.name for each in old._taking_part}]
+        self._weights, self._turns, self._borders = old._weights, old._turns, old._borders
+
+    # rollback
+
+    def _judge(self, part: Part, now: float) -> None:
+        stable = self._stable
+        stable.recent.advance(now)
+        rollback = self._settings.rollback
+        serving = self._route.serving if stable.own else stable.pool
+        if not serving.candidates or not verdict(part.recent, stable.recent, rollback):
+            return
+        weight, part.weight, part.rolled_back = part.weight, 0.0, True
+        if not any(each.weight for each in self.parts):
+            stable.weight = weight
+        self._unsettled = True
+        mine, theirs = part.recent, stable.recent
+        details = {
+            "pool": part.name,
+            "weight": weight,
+            "requests": mine.requests,
+            "failed": mine.failed,
+            "error_ratio": mine.ratio,
+            "stable": stable.name,
+            "stable_requests": theirs.requests,
+            "stable_failed": theirs.failed,
+            "stable_error_ratio": theirs.ratio,
+            "window": rollback.window,
+        }
+        message = (
+            f"{part.name} failed {mine.failed} of {mine.requests} requests in {rollback.window:g}s ({mine.ratio:.1%}), "
+            f"{stable.name} {theirs.failed} of {theirs.requests} ({theirs.ratio:.1%}): "
+            f"the weight of {part.name} is 0 until somebody changes it"
+        )
+        self._tell("canary_rolled_back", message, details)
+
+    def _tell(self, kind: str, message: str, details: Mapping[str, object]) -> None:
+        self._route.pool.notify(Event(kind, message, route=self._route.name, details=details))
+
+
+class SplitByClient(Split):
+    """Drawing for each client by the hash of its address."""
+
+    def _drawn(self, exchange: Exchange) -> Part | None:
+        taking = self._taking_part
+        return taking[place(self._borders, of_client(exchange.client))] if taking else None
+
+
+class SplitByCookie(Split):
+    """Drawing for each client, remembered by a cookie that holds its point and neither a pool nor a person."""
+
+    def __init__(
+        self,
+        route: Route,
+        settings: SplitSettings,
+        *,
+        clock: Callable[[], float] = monotonic,
+        start: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(route, settings, clock=clock)
+        self._point_in = reader(settings.cookie)
+        self._points = sequence(int(start() * 65536))
+        self._new: dict[Exchange, int] = {}
+
+    @hookimpl
+    def on_response(self, exchange: Exchange) -> None:
+        """Give a new client its cookie."""
+        if self._new:
+            point = self._new.pop(exchange, None)
+            if point is not None:
+                field = cookie(self._settings.cookie, point, self._settings.ttl, secure=exchange.scheme == "https")
+                exchange.response_headers.add("Set-Cookie", field)
+
+    @hookimpl
+    def on_complete(self, exchange: Exchange) -> None:
+        """Count how a pool has fared, and forget who got no answer."""
+        if self._new:
+            self._new.pop(exchange, None)
+        super().on_complete(exchange)
+
+    def _drawn(self, exchange: Exchange) -> Part | None:
+        taking = self._taking_part
+        if not taking:
+            return None
+        point = self._point_in(exchange.head)
+        if point is None:
+            point = self._new[exchange] = next(self._points)
+        return taking[place(self._borders, point)]
+
+    def _carry_on(self, old: Any) -> None:
+        super()._carry_on(old)
+        self._points = old._points
+
+
+KINDS: dict[str, type[Split]] = {"request": Split, "cookie": SplitByCookie, "client": SplitByClient}
+
+
+def has_failed(exchange: Exchange) -> bool:
+    """Whether an exchange is to the discredit of its pool: a 5xx, a failed attempt, an answer that broke off.
+
+    A kept connection that the backend had closed while idle says nothing about it.
+    """
+    if exchange.status >= 500:
+        return True
+    if exchange.error is not None and not getattr(exchange.error, "reused", False):
+        return True
+    return bool(exchange.flags) and ("reset" in exchange.flags or "read_timeout" in exchange.flags)
+
+
+def build(route: Route, settings: SplitSettings) -> Split:
+    """The split of a route."""
+    return KINDS[settings.sticks_by](route, settings)
+
+
+def split_of(route: Route) -> Split:
+    """The split of a route that has one; raises LbError."""
+    for _, part in route.parts:
+        if isinstance(part, Split):
+            return part
+    raise LbError(f'route "{route.name}" has no split: add the section split: to it')
