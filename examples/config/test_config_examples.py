@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,3 +99,14 @@ def test_hostile_clients(plugins: Plugins) -> None:
     (listener,) = loaded("hostile_clients.yaml", plugins).listeners
     limits = listener.limits
     assert (limits.connections, limits.per_client, limits.body_rate, limits.read_rate) == (20_000, 200, 1000, 1000)
+
+
+def test_rate_limit(plugins: Plugins) -> None:
+    routes = loaded("rate_limit.yaml", plugins).routes
+    sections: dict[str, Any] = {
+        route.name: each.settings for route in routes for each in route.features if each.name == "rate_limit"
+    }
+    assert sections.keys() == {"example.com", "api.example.com", "new.example.com"}
+    assert [(each.requests, each.window) for each in sections["example.com"].limits] == [(1000, 60)]
+    assert sections["api.example.com"].names == ("default", "hourly", "all")
+    assert (sections["new.example.com"].limits[0].window, sections["new.example.com"].limits[0].dry_run) == (60, True)

@@ -7,7 +7,7 @@ setup(
         Extension(
             "lb_speedups._scan",
             ["src/lb_speedups/_scan.c"],
-            extra_compile_args=["-O2", "-Wall", "-Wextra"],
+            extra_compile_args=["-O3", "-Wall", "-Wextra"],
             py_limited_api=True,
         )
     ],

@@ -13,7 +13,7 @@ import yaml
 
 from lb_core.config import config_from_tree
 from tests.integration.lb_process import BackendProcess, lb
-from tests.support.backends import Backend, Request
+from tests.support.backends import RESET, Backend, Request, Steps
 from tests.support.balancing import Address, Running, balancing, until
 from tests.support.load import Load
 from tests.support.repository import ROOT
@@ -127,6 +127,50 @@ async def test_host_stays_as_the_client_sent_it_or_becomes_the_backup_s(rewrite:
         await until(lambda: "failover_ended" in balancer.events, within=1)
         await balancer.ask(GET)
         assert main.messages[-1]["host"] == b"example.com"
+
+
+@pytest.mark.parametrize("header", ["preserve", "backend"])
+async def test_a_client_that_names_no_host_is_served_by_the_backup_too(header: str) -> None:
+    old = b"GET / HTTP/1.0\r\n\r\n"
+    async with Backend(name="main") as main, Backend(name="backup") as backup:
+        config = configuration(
+            [main], [backup], failover={"rewrite_host": True, "return_after": "1h"}, host_header=header
+        )
+        config["routes"]["*"] = {**config["routes"].pop("example.com")}
+        async with balancing(config=config) as balancer:
+            maintain(balancer, route="*")
+            assert (await balancer.ask(old)).body == b"backup"
+            assert backup.messages[0].all("host") == [b"backup.example.com"]
+            maintain(balancer, route="*", off=True)
+            backup.script = (RESET,)
+            assert (await balancer.ask(old)).status == 502
+            maintain(balancer, route="backup.example.com")
+            assert (await balancer.ask(old)).body == b"main"
+            assert main.messages[0].all("host") == [main.address.encode()]
+
+
+async def test_a_request_that_loses_the_backup_goes_back_as_it_came() -> None:
+    async with Backend(name="main") as main, Backend(name="backup") as backup:
+        lost = {"threshold": 1, "timeout": "1h"}
+        for header, host in (("preserve", b"example.com"), ("backend", main.address.encode())):
+            config = configuration(
+                [main], [backup], failover={"rewrite_host": True, "return_after": "1h"}, host_header=header
+            )
+            config["routes"]["backup.example.com"]["circuit_breaker"] = lost
+            async with balancing(config=config) as balancer:
+                maintain(balancer)
+                maintain(balancer, off=True)
+
+                def lose(seen: Request, balancer: Running = balancer) -> Steps:
+                    maintain(balancer, route="backup.example.com")
+                    return (RESET,)
+
+                backup.script = lose
+                answer = await balancer.ask(GET)
+                assert (answer.status, answer.body) == (200, b"main")
+                assert backup.messages[-1]["host"] == b"backup.example.com"
+                assert main.messages[-1].all("host") == [host]
+                assert balancer.last.flags == ("failover", "retried")
 
 
 async def test_the_way_back_waits_for_a_time_without_a_break() -> None:
@@ -299,7 +343,7 @@ async def test_all_primaries_killed_under_load_lose_no_get() -> None:
         config = configuration(
             [each.address for each in primaries],
             [backup.address],
-            retry={"attempts": 4, "budget": "100%"},
+            retry={"attempts": 3, "budget": "100%"},
             circuit_breaker={"threshold": 1, "timeout": "200ms"},
         )
         async with balancing(config=config) as balancer:

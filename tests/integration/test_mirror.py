@@ -290,7 +290,14 @@ async def test_a_websocket_is_not_copied() -> None:
 
 
 async def test_copies_outlive_a_reload_and_end_when_the_mirror_is_switched_off() -> None:
-    original, shadow = Backend(), Backend((5.0, response(b"late")))
+    gate = asyncio.Event()
+
+    async def second_waits(seen: Request) -> None:
+        if len(original.requests) == 2:
+            await gate.wait()
+        seen.write(response(b"original"))
+
+    original, shadow = Backend(second_waits), Backend((5.0, response(b"late")))
     async with original, shadow:
         route: dict[str, Any] = {"backends": [original.address], "mirror": {"use": "shadow", "percent": 100}}
         tree: dict[str, Any] = {
@@ -309,7 +316,12 @@ async def test_copies_outlive_a_reload_and_end_when_the_mirror_is_switched_off()
             second = mirror_of(balancer)
             assert second is not first
             assert (second.in_flight, second.copied) == (1, 1)
+            slow = asyncio.create_task(balancer.ask(GET))
+            await until(lambda: len(original.requests) == 2)
             route["mirror"] = False
             lb.apply(config_from_tree(tree, lb.plugins, source="test"))
             await until(lambda: not lb.pools["shadow"].backends[0].in_flight, within=0.5)
             assert not second.in_flight
+            gate.set()
+            assert (await slow).status == 200  # began before the change, and is not copied after it
+            assert len(shadow.requests) == 1

@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 
-from lb_core.config import config_from_tree
+from lb_core.config import config_from_tree, load_config
+from lb_core.plugins import Plugins
+from lb_strategies import ConsistentHashSettings, EwmaSettings, P2cSettings, SlowStartSettings
 from tests.support.backends import Backend, Request
 from tests.support.balancing import Running, balancing, tree, until
 from tests.support.load import Load
+from tests.support.repository import ROOT
 from tests.support.wire import request, response
 
 GET = request()
+EXAMPLES = ROOT / "examples/config"
 
 
 def five() -> list[Backend]:
@@ -277,3 +281,24 @@ async def test_switched_off_everybody_has_its_whole_share_at_once() -> None:
         pool.set_mode(pool.backends[0], "active")
         assert pool.on_change == []
         assert pool.backends[0].warmth == 1.0
+
+
+def test_the_examples_say_what_their_comments_do() -> None:
+    plugins = Plugins.discover()
+    ewma, hashed, slow = (
+        {route.host: route for route in load_config(EXAMPLES / f"{name}.yaml", plugins, {}).routes}
+        for name in ("ewma", "consistent_hash", "slow_start")
+    )
+    assert ewma["example.com"].strategy.settings == EwmaSettings()
+    assert ewma["large.example.com"].strategy.settings == P2cSettings(metric="ewma")
+    assert [route.strategy.settings for route in hashed.values()] == [
+        ConsistentHashSettings(on="path"),
+        ConsistentHashSettings(on="cookie:user", bounded=0),
+        ConsistentHashSettings(on="header:X-Tenant", bounded=1.5),
+    ]
+    slow_starts = [[each.settings for each in route.features if each.name == "slow_start"] for route in slow.values()]
+    assert slow_starts == [
+        [SlowStartSettings(duration=60)],
+        [SlowStartSettings(duration=300, **{"from": 0.05})],
+        [],
+    ]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb_core.exchange import Exchange, Response
+from lb_core.headers import Headers
 
 HEAD = b"POST /a%20b?q=1?2 HTTP/1.1\r\nHost: Example.com:80\r\nX-One: 1\r\n\r\n"
 
@@ -57,6 +58,24 @@ def test_state_is_kept_for_the_exchange() -> None:
     assert other.state == {}
 
 
+def test_a_transform_makes_the_engine_look() -> None:
+    class Nothing:
+        def feed(self, data: bytes) -> bytes:
+            return data
+
+        def finish(self) -> bytes:
+            return b""
+
+    it = exchange()
+    it.response_head = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"
+    assert it.transform is None
+    assert not it.response_headers.changed
+    it.transform = made = Nothing()
+    assert it.transform is made
+    assert it.response_headers.changed
+    assert it.client_scheme == "https"
+
+
 def test_times() -> None:
     it = exchange()
     assert it.elapsed >= 0.0
@@ -96,6 +115,12 @@ def test_a_response_without_body(status: int, length: bytes) -> None:
 
 def test_an_unknown_status_has_a_reason_too() -> None:
     assert Response(599).encode().startswith(b"HTTP/1.1 599 Unknown\r\n")
+
+
+def test_a_name_that_stands_there_twice() -> None:
+    pairs = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+    for headers in (pairs, iter(pairs), Headers(pairs)):
+        assert b"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n" in Response(200, "", headers).encode()
 
 
 def test_a_content_type_of_ones_own_in_any_case() -> None:

@@ -68,6 +68,23 @@ def test_writing() -> None:
     assert headers.encode() == b"b: 7\r\n"
 
 
+def test_what_came_and_what_was_added_are_told_apart() -> None:
+    headers = Headers.parse(b"GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\na: 3\r\n")
+    assert headers.halves() == (b"A: 1\r\nB: 2\r\na: 3\r\n", b"")
+    headers["C"] = "4"  # not there: nothing is read for it
+    headers.add("B", "5")
+    assert headers.halves() == (b"A: 1\r\nB: 2\r\na: 3\r\n", b"C: 4\r\nB: 5\r\n")
+    with pytest.raises(KeyError):
+        del headers["D"]
+    headers["A"] = "6"
+    assert headers.halves() == (b"B: 2\r\n", b"C: 4\r\nB: 5\r\nA: 6\r\n")
+    del headers["b"]
+    assert headers.fields() == [("C", "4"), ("A", "6")]
+    assert headers.halves() == (b"", headers.encode())
+    headers["c"] = "7"
+    assert headers.fields() == [("A", "6"), ("c", "7")]
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\n", "ä", "a\x00", "(a)", " a"])
 def test_a_name_that_is_no_token_is_refused(name: str) -> None:
     for write in (

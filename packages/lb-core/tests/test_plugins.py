@@ -266,15 +266,15 @@ def test_a_class_is_refused_with_what_to_give_instead(install: Install) -> None:
     )
 
 
-@pytest.mark.parametrize(("second", "taken"), [("first", "first"), ("other", "f"), ("f", "f")])
+@pytest.mark.parametrize(("second", "taken"), [("one", "one"), ("other", "f"), ("f", "f")])
 def test_a_name_that_is_taken_names_both_owners(install: Install, second: str, taken: str) -> None:
-    install("lb-a", offering("first", "f"), point="a")
+    install("lb-a", offering("one", "f"), point="a")
     aliases = (taken,) if second != taken else ()
     install("lb-b", offering(second, *aliases), point="b")
     plugins = discover()
     (broken,) = plugins.broken
     assert broken.error == f"plugin 'b' (lb-b 1.0): strategy {taken!r} is taken by plugin 'a' (lb-a 1.0)"
-    assert plugins.strategies[taken].name == "first"
+    assert plugins.strategies[taken].name == "one"
     assert "other" not in plugins.strategies
 
 

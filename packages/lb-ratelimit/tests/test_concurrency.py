@@ -27,7 +27,6 @@ def test_time_does_not_matter() -> None:
     limit = Concurrency(1)
     assert limit.take("a", 0.0)
     assert not limit.take("a", 1e9)
-    assert limit.reset("a", 0.0) is None
     assert limit.retry_after("a", 0.0) == 1.0
     limit.resize(2)
     assert limit.remaining("a", 0.0) == 0

@@ -14,7 +14,9 @@ from lb_core.errors import BackendReset, ConnectFailed
 from lb_core.plugins import Plugins
 from lb_split.command import SHIFT
 from lb_split.cookie import reader
-from lb_split.split import SplitByCookie, has_failed, split_of
+from lb_split.kinds import SplitByCookie
+from lb_split.part import has_failed
+from lb_split.split import split_of
 
 if TYPE_CHECKING:
     from lb_split import Split

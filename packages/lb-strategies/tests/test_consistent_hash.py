@@ -149,6 +149,8 @@ def test_a_backend_at_its_limit_passes_on_in_the_same_order_and_serves_when_all_
     for backend in pool:
         backend.limit = backend.in_flight = 1
     assert hashed.select_backend(request("a"), pool) is owner
+    others = tuple(backend for backend in pool if backend is not owner)
+    assert hashed.select_backend(request("a", owner), others) is second
 
 
 def test_a_large_pool_sums_what_is_in_flight_only_now_and_then() -> None:

@@ -74,7 +74,7 @@ def test_the_largest_draws_are_two_of_them(weights: list[int]) -> None:
     assert one == len(weights) - 1
     assert 0 <= two < one
     first, last = Shares(weights).two(draws(0.0, 0.0, ALMOST_ONE))
-    assert (first, last) == (0, 1 if weights == [1] * 9 else len(weights) - 1)
+    assert (first, 0 < last < len(weights)) == (0, True)
 
 
 @pytest.mark.parametrize("weights", [[1, 2, 5], [1, 2, 5 * SHORT], [1, 1, 1]])

@@ -87,6 +87,16 @@ def test_before_anything_is_known_requests_in_flight_decide() -> None:
     assert [backend.in_flight for backend in world.pool] == [2, 2, 2, 2]
 
 
+@pytest.mark.parametrize("scanned", [0, 16])
+def test_everybody_is_asked_before_one_that_was_slow_is_again(scanned: int) -> None:
+    world = World(1, 1, 1, scanned=scanned)
+    for _ in range(12):
+        exchange = world.exchange()
+        world.answer(exchange, 0.9 if world.choose(exchange) is world.pool[2] else 0.1)
+    assert all(world.known)
+    assert world.strategy._latencies.measured()[world.pool[2]] == pytest.approx(0.9)
+
+
 def test_a_failure_costs_a_second_and_so_does_a_502_however_fast() -> None:
     world = World(1, 1, 1)
     world.measure(0.1, 0.1, 0.1)

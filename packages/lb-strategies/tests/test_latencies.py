@@ -64,13 +64,13 @@ def test_the_cost_is_the_average_for_the_weight() -> None:
     HEAVY.weight = 4
 
 
-def test_everybody_is_equal_until_something_is_measured_and_then_as_fast_as_that() -> None:
+def test_everybody_is_equal_until_something_is_measured_and_those_not_measured_cost_less_then() -> None:
     known = latencies(A, B, C)
     assert {cost(known, each) for each in (A, B, C)} == {NOTHING_KNOWN}
     known.observe(B, 0.3, 100.0)
-    assert {cost(known, each) for each in (A, B, C)} == {0.3}
+    assert [cost(known, each) for each in (A, B, C)] == [0.15, 0.3, 0.15]
     known.observe(A, 0.1, 100.0)
-    assert [cost(known, each) for each in (A, B, C)] == [0.1, 0.3, 0.3]
+    assert [cost(known, each) for each in (A, B, C)] == [0.1, 0.3, 0.05]
 
 
 def test_a_failure_stands_for_nobody_else() -> None:
@@ -78,7 +78,7 @@ def test_a_failure_stands_for_nobody_else() -> None:
     known.observe(A, 1.0, 100.0, failed=True)
     assert [cost(known, each) for each in (A, B, C)] == [1.0, NOTHING_KNOWN, NOTHING_KNOWN]
     known.observe(B, 0.1, 100.0)
-    assert [cost(known, each) for each in (A, B, C)] == [1.0, 0.1, 0.1]
+    assert [cost(known, each) for each in (A, B, C)] == [1.0, 0.1, 0.05]
 
 
 def test_a_backend_that_joins_begins_at_the_mean_of_the_others() -> None:
@@ -88,6 +88,14 @@ def test_a_backend_that_joins_begins_at_the_mean_of_the_others() -> None:
     assert cost(known, C) == pytest.approx(0.2)
     known.observe(C, 0.05, 100.1)
     assert cost(known, C) == 0.05
+
+
+def test_one_that_joins_keeps_that_mean_when_another_turns_out_to_be_fast() -> None:
+    known = latencies(A, B)
+    known.observe(A, 0.3, 100.0)
+    assert cost(known, C) == 0.3
+    known.observe(B, 0.1, 100.0)
+    assert cost(known, C) == 0.3
 
 
 def test_a_latency_without_length_still_costs_something() -> None:

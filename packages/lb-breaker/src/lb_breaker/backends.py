@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from lb_breaker.circuit import State
@@ -66,20 +67,24 @@ class BackendBreaker:
         backend = exchange.backend
         if backend is None or exchange.pool is not self._pool or self._closed:
             return
-        slow = self._settings.slow_call
-        circuit = self._circuits.get(backend)
-        if circuit is not None:
-            seconds = exchange.backend_seconds
-            if circuit.state is State.HALF_OPEN and 0 < slow < seconds:
-                self._guard.open(backend, f"a probe took {seconds:.1f}s", self._settings)
-            else:
-                self._guard.passed(backend, circuit)
+        if self._circuits and backend in self._circuits:
+            self._tried(backend, exchange.backend_seconds)
         elif not self._counts_all:
             self._tallies.pop(backend, None)
         else:
-            reason = self._tally(backend).passed(exchange.first_byte, exchange.backend_seconds if slow else 0.0)
+            tally = self._tallies.get(backend) or self._tally(backend)
+            now = exchange.first_byte
+            reason = tally.passed(now, now - (exchange.asked or exchange.started))
             if reason:
                 self._open(backend, reason)
+
+    def _tried(self, backend: Backend, seconds: float) -> None:
+        """A backend whose circuit is not closed has answered."""
+        circuit = self._circuits[backend]
+        if circuit.state is State.HALF_OPEN and seconds > (self._settings.slow_call or inf):
+            self._guard.open(backend, f"a probe took {seconds:.1f}s", self._settings)
+        else:
+            self._guard.passed(backend, circuit)
 
     def _tally(self, backend: Backend) -> Tally:
         tally = self._tallies.get(backend)

@@ -10,6 +10,7 @@ and no request is remembered by itself.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Protocol
 
 STEPS = 10
@@ -38,42 +39,34 @@ class Rules(Protocol):
 
 
 class Window:
-    """Requests, failures and slow responses of the last so many seconds."""
+    """Requests, failures and slow responses of the last so many seconds.
 
-    __slots__ = ("_failures", "_requests", "_slow", "_step", "_width", "failures", "requests", "slow")
+    Whoever counts calls `advance` first once the time has reached `ends`, and then adds to the three numbers.
+    """
+
+    __slots__ = ("_before", "_step", "_steps", "_width", "ends", "failures", "requests", "slow")
 
     def __init__(self, seconds: float) -> None:
         self._width = seconds / STEPS
         self._step = 0
-        self._requests = [0] * STEPS
-        self._failures = [0] * STEPS
-        self._slow = [0] * STEPS
+        self._steps = [(0, 0, 0)] * STEPS
+        self._before = (0, 0, 0)
         self.requests = self.failures = self.slow = 0
+        self.ends = 0.0
 
-    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> None:
-        """Count one request."""
+    def advance(self, now: float) -> None:
+        """Begin the step that `now` is in, and forget those that have left the window."""
         step = int(now / self._width)
-        if step != self._step:
-            self._advance(step)
-        place = step % STEPS
-        self._requests[place] += 1
-        self.requests += 1
-        if failed:
-            self._failures[place] += 1
-            self.failures += 1
-        if slow:
-            self._slow[place] += 1
-            self.slow += 1
-
-    def _advance(self, step: int) -> None:
-        """Forget the steps that have left the window."""
-        for old in range(max(self._step + 1, step - STEPS + 1), step + 1):
-            place = old % STEPS
-            self.requests -= self._requests[place]
-            self.failures -= self._failures[place]
-            self.slow -= self._slow[place]
-            self._requests[place] = self._failures[place] = self._slow[place] = 0
+        for passed in range(self._step, min(step, self._step + STEPS)):
+            requests, failures, slow = self._before
+            self._steps[passed % STEPS] = self.requests - requests, self.failures - failures, self.slow - slow
+            requests, failures, slow = self._steps[(passed + 1) % STEPS]
+            self.requests -= requests
+            self.failures -= failures
+            self.slow -= slow
+            self._before = self.requests, self.failures, self.slow
         self._step = step
+        self.ends = (step + 1) * self._width
 
 
 class Tally:
@@ -83,7 +76,7 @@ class Tally:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._slow_call = rules.slow_call
+        self._slow_call = rules.slow_call or inf
         self._window = Window(rules.window) if rules.error_ratio is not None or rules.slow_call else None
         self.row = 0
 
@@ -91,8 +84,12 @@ class Tally:
         """Count a failure; the reason to open, or nothing."""
         self.row += 1
         rules = self._rules
-        if self._window is not None:
-            self._window.add(now, failed=True)
+        window = self._window
+        if window is not None:
+            if now >= window.ends:
+                window.advance(now)
+            window.requests += 1
+            window.failures += 1
         if rules.in_a_row and self.row >= rules.in_a_row:
             row = f"{self.row} failures in a row, the last" if self.row > 1 else "a failure"
             return f"{row}: {why}"
@@ -104,7 +101,11 @@ class Tally:
         window = self._window
         if window is None:
             return ""
-        window.add(now, slow=0 < self._slow_call < seconds)
+        if now >= window.ends:
+            window.advance(now)
+        window.requests += 1
+        if seconds > self._slow_call:
+            window.slow += 1
         return self._judged("") if window.failures or window.slow else ""
 
     def _judged(self, ending: str) -> str:

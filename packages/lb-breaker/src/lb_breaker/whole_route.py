@@ -7,6 +7,7 @@ a gate before the route's pool, which the engine asks about each request. Half o
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 from lb_breaker.circuit import Circuit, State
@@ -43,7 +44,8 @@ class RouteBreaker:
         self._clock = clock
         self._circuit = Circuit(timeout=settings.timeout, passes=settings.passes)
         self._tally = Tally(settings)
-        self._watching = settings.counts_all
+        self._counts_all = settings.counts_all
+        self._watching = self._counts_all
         self._probes: list[Exchange] = []
         self._timer: Timer | None = None
         self._closed = False
@@ -76,18 +78,22 @@ class RouteBreaker:
     def _answered(self, exchange: Exchange) -> None:
         if exchange.pool is not self._pool or self._closed:
             return
-        settings, circuit = self._settings, self._circuit
-        seconds = exchange.backend_seconds if settings.slow_call else 0.0
-        if circuit.state is State.CLOSED:
-            reason = self._tally.passed(exchange.first_byte, seconds)
-            self._watching = settings.counts_all
+        now = exchange.first_byte
+        seconds = now - (exchange.asked or exchange.started)
+        if self._circuit.state is State.CLOSED:
+            reason = self._tally.passed(now, seconds)
+            self._watching = self._counts_all
             if reason:
                 self._open(reason)
-        elif circuit.state is State.HALF_OPEN and exchange in self._probes:
-            if 0 < settings.slow_call < seconds:
-                self._open(f"a probe took {seconds:.1f}s")
-            elif circuit.pass_probe(self._clock()):
-                self._close()
+        elif self._circuit.state is State.HALF_OPEN and exchange in self._probes:
+            self._tried(seconds)
+
+    def _tried(self, seconds: float) -> None:
+        """A probe was answered."""
+        if seconds > (self._settings.slow_call or inf):
+            self._open(f"a probe took {seconds:.1f}s")
+        elif self._circuit.pass_probe(self._clock()):
+            self._close()
 
     def _open(self, reason: str) -> None:
         self._circuit.open(self._clock(), reason)
@@ -105,7 +111,7 @@ class RouteBreaker:
 
     def _close(self) -> None:
         self._tally = Tally(self._settings)
-        self._watching = self._settings.counts_all
+        self._watching = self._counts_all
         self._probes.clear()
         self._tell("breaker_closed", f"{self._settings.passes} probes passed")
         self._route.set_gate(None)
@@ -139,7 +145,7 @@ class RouteBreaker:
             self._circuit.timeout, self._circuit.passes = self._settings.timeout, self._settings.passes
             if old._settings == self._settings:
                 self._tally = old._tally
-            self._watching = old._watching or self._settings.counts_all
+            self._watching = old._watching or self._counts_all
 
     def start(self) -> None:
         """Take up what was inherited: the gate, and the rest of the time."""

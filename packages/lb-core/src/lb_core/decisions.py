@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -31,66 +31,59 @@ KEPT = 1000
 LARGEST = 32
 """Candidates of which a record holds name and numbers; the chosen one is always among them."""
 LONGEST_TARGET = 256
-LONGEST_ID = 128
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+"""Bytes of a target that are kept."""
+RECORDED = 1
+"""The flag of an exchange that a record is about, and that must tell how it ends."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.25
 PAUSES = 300
 """How many times as long as a recording took nothing ordinary is recorded by that route."""
 
-_RECORD = object()
 
 Candidates = tuple["Backend", ...]
+Why = Callable[[Any, Any, Any], Any]
+Scores = Callable[[Any], Any]
+Chooser = tuple[str, Callable[[Any, Any], Any], Why | None, Scores | None]
+"""Who takes part in a choice: the name of the plugin, its `select_backend`, and what it may offer beside that."""
 
 
 class Decision:
-    """One choice of a backend, or that there was none. Times are seconds of `time.monotonic`."""
+    """One choice of a backend, or that there was none. Times are seconds of `time.monotonic`.
 
-    __slots__ = (
-        "at",
-        "attempt",
-        "choice",
-        "client",
-        "duration",
-        "error",
-        "flags",
-        "host",
-        "in_flight",
-        "method",
-        "names",
-        "notes",
-        "others",
-        "pool",
-        "request_id",
-        "route",
-        "scores",
-        "started",
-        "states",
-        "status",
-        "target",
-        "who",
-        "why",
-    )
+    `asked` is what is known of the request: id, client, method, host, target, route, pool; `outcome` its status,
+    duration and flags once it is over; `more` what few choices have: error, notes, scores, states, others.
+    """
+
+    __slots__ = ("asked", "at", "attempt", "choice", "in_flight", "more", "names", "outcome", "started", "who", "why")
+
+    in_flight: Sequence[int]
+    names: Sequence[str]
+    asked: tuple[bytes, str, bytes, bytes, bytes, str, str]
+    outcome: tuple[int, float, Sequence[str]] | None
+    more: dict[str, Any] | None
 
     def __init__(self, exchange: Exchange, attempt: int) -> None:
         self.at = monotonic()
         self.started = exchange.started
         self.attempt = attempt
-        self.request_id = exchange.raw_request_id[:LONGEST_ID]
-        self.client = exchange.client
-        self.method = exchange.raw_method
-        self.host = exchange.raw_host
-        self.target = exchange.raw_target[:LONGEST_TARGET]
-        self.route = exchange.route.name
-        self.pool = exchange.pool.name
-        self.names: tuple[str, ...] = ()
-        self.in_flight: tuple[int, ...] = ()
-        self.scores: tuple[float, ...] = ()
-        self.states: tuple[str, ...] = ()
-        self.others = 0
-        self.who = self.choice = self.why = self.error = ""
-        self.notes: tuple[str, ...] = ()
-        self.status = 0
-        self.duration = 0.0
-        self.flags: tuple[str, ...] = ()
+        request = exchange.request
+        self.asked = (
+            exchange.raw_request_id,
+            exchange.client,
+            request[0],
+            exchange.raw_host,
+            request[1] if len(request[1]) <= LONGEST_TARGET else request[1][:LONGEST_TARGET],
+            exchange.route.name,
+            exchange.pool.name,
+        )
+        self.names = self.in_flight = ()
+        self.who = self.choice = self.why = ""
+        self.more = self.outcome = None
+
+    def add(self, name: str, value: object) -> None:
+        """Note what few choices have."""
+        if self.more is None:
+            self.more = {}
+        self.more[name] = value
 
     def survey(self, candidates: Candidates, chosen: Backend | None = None) -> None:
         """Note whom there is to choose from, and how busy each is."""
@@ -99,38 +92,41 @@ class Decision:
             shown = candidates[:LARGEST]
             if chosen is not None and chosen not in shown:
                 shown = (*shown[:-1], chosen)
-        self.others = len(candidates) - len(shown)
-        self.names = tuple([backend.name for backend in shown])
-        self.in_flight = tuple([backend.in_flight for backend in shown])
+            self.add("others", len(candidates) - LARGEST)
+        self.names = [backend.name for backend in shown]
+        self.in_flight = [backend.in_flight for backend in shown]
 
     def as_data(self, now: float, wall: float) -> dict[str, Any]:
         """Plain data, for JSON; `now` and `wall` are the same moment by both clocks."""
-        scores = self.scores or (None,) * len(self.names)
-        states = self.states or ("",) * len(self.names)
-        counts = self.in_flight or (0,) * len(self.names)
+        more = self.more or {}
+        none = (None,) * len(self.names)
+        request_id, client, method, host, target, route, pool = self.asked
+        status, duration, flags = self.outcome or (0, 0.0, ())
         return {
             "time": wall - (now - self.at),
             "begun": wall - (now - self.started),
-            "request_id": _text(self.request_id),
-            "client": self.client,
-            "method": _text(self.method),
-            "host": _text(self.host),
-            "target": _text(self.target),
-            "route": self.route,
-            "pool": self.pool,
+            "request_id": _text(request_id),
+            "client": client,
+            "method": _text(method),
+            "host": _text(host),
+            "target": _text(target),
+            "route": route,
+            "pool": more.get("pool", pool),
             "attempt": self.attempt,
             "candidates": [
                 {"name": name, "in_flight": count, "score": score, "state": state}
-                for name, count, score, state in zip(self.names, counts, scores, states, strict=True)
+                for name, count, score, state in zip(
+                    self.names, self.in_flight or none, more.get("scores", none), more.get("states", none), strict=True
+                )
             ],
-            "other_candidates": self.others,
+            "other_candidates": more.get("others", 0),
             "who": self.who,
             "choice": self.choice,
-            "why": "; ".join((self.why, *self.notes)) if self.why else "; ".join(self.notes),
-            "error": self.error,
-            "status": self.status,
-            "duration": self.duration,
-            "flags": list(self.flags),
+            "why": "; ".join(filter(None, (self.why, *more.get("notes", ())))),
+            "error": more.get("error", ""),
+            "status": status,
+            "duration": duration,
+            "flags": list(flags),
         }
 
 
@@ -146,9 +142,9 @@ class Decisions:
 
     def find(self, request_id: str) -> list[dict[str, Any]]:
         """The decisions about a request, as plain data and in order."""
-        wanted = request_id.encode("latin-1", "replace")[:LONGEST_ID]
+        wanted = request_id.encode("latin-1", "replace")
         now, wall = monotonic(), time.time()
-        return [each.as_data(now, wall) for each in self._ring if each.request_id == wanted]
+        return [each.as_data(now, wall) for each in self._ring if each.asked[0] == wanted]
 
     @property
     def reach(self) -> float:
@@ -163,19 +159,26 @@ class Decisions:
         record.survey(candidates)
         chosen: Any = None
         try:
-            for name, select, part in route.choosers:
+            for name, select, why, scores in route.choosers:
                 chosen = select(exchange, candidates)
                 if chosen is not None:
                     record.who = name
-                    self._reason(record, exchange, candidates, chosen, part)
+                    record.choice = getattr(chosen, "name", "")
+                    if record.more is not None or why is not None or scores is not None:
+                        _account(record, exchange, candidates, chosen, why, scores)
                     break
         except Exception as error:
             record.who, record.why = name, f"it failed: {error!r}"
             raise
         finally:
-            _take_notes(record, exchange)
-            took = monotonic() - record.at
-            route.due = record.at + took + min(max(SHORTEST_PAUSE, took * PAUSES), LONGEST_PAUSE)
+            if exchange._state is not None:
+                _take_notes(record, exchange)
+            now = monotonic()
+            pause = (now - record.at) * PAUSES
+            if pause > SHORTEST_PAUSE:
+                route.due = now + (pause if pause < LONGEST_PAUSE else LONGEST_PAUSE)
+            else:
+                route.due = now + SHORTEST_PAUSE
         return chosen
 
     def room(self, exchange: Exchange, candidates: Candidates, full: Backend, room: Backend) -> None:
@@ -202,17 +205,18 @@ class Decisions:
         if pool is route.pool and route.gate is not None:
             exchange.note(f"{route.gate.word}: let through as a probe")
         else:
-            left = route.pool if exchange.pool is route.diverted else exchange.pool
-            exchange.note(f"nobody may be chosen in {left.name}: {pool.name} serves")
+            exchange.note(f"nobody may be chosen in {_left(exchange).name}: {pool.name} serves")
 
     def nobody(self, exchange: Exchange, why: str) -> None:
         """There is no candidate."""
         record = self._add(exchange, exchange.attempts + 1)
+        pool = _left(exchange)
+        shown = pool.backends[:LARGEST]
         record.who, record.why = "nobody", why
-        shown = exchange.pool.backends[:LARGEST]
-        record.names = tuple(backend.name for backend in shown)
-        record.states = tuple(_state(backend) for backend in shown)
-        record.others = len(exchange.pool.backends) - len(shown)
+        record.names = [backend.name for backend in shown]
+        record.add("states", [_state(backend) for backend in shown])
+        record.add("others", len(pool.backends) - len(shown))
+        record.add("pool", pool.name)
         _take_notes(record, exchange)
 
     def answered(self, exchange: Exchange) -> None:
@@ -222,12 +226,12 @@ class Decisions:
 
     def failed(self, exchange: Exchange, error: Exception) -> None:
         """The attempt under way failed; another that follows is recorded too."""
-        self.made(exchange).error = str(error) or type(error).__name__
+        self.made(exchange).add("error", str(error) or type(error).__name__)
         exchange.route.due = 0.0
 
     def made(self, exchange: Exchange) -> Decision:
         """The record of the attempt under way; without who and why where the choice was not recorded."""
-        record = self._of(exchange)
+        record = exchange.decision
         if record is None or record.attempt != exchange.attempts:
             record = self._add(exchange, exchange.attempts)
             record.choice = exchange.backend.name if exchange.backend is not None else ""
@@ -237,49 +241,51 @@ class Decisions:
 
     def end(self, exchange: Exchange) -> None:
         """The exchange is over: its last record gets the outcome."""
-        record = self._of(exchange)
-        if record is not None:
-            record.status, record.duration, record.flags = exchange.status, exchange.duration, exchange.flags
+        if exchange.decision is not None:
+            exchange.decision.outcome = (exchange.status, exchange.ended - exchange.started, exchange.flags)
 
     def _add(self, exchange: Exchange, attempt: int) -> Decision:
-        record = exchange.state[_RECORD] = Decision(exchange, attempt)
+        record = exchange.decision = Decision(exchange, attempt)
+        exchange.unusual |= RECORDED
         self._ring.append(record)
-        exchange.recorded()
-        return record
-
-    @staticmethod
-    def _of(exchange: Exchange) -> Decision | None:
-        record: Decision | None = exchange.state.get(_RECORD)
         return record
 
     def _current(self, exchange: Exchange, candidates: Candidates) -> Decision:
         """The record of the choice just made; a new one where it was not recorded."""
-        record = self._of(exchange)
+        record = exchange.decision
         if record is None or record.attempt != exchange.attempts + 1 or record.who == "queue":
             record = self._add(exchange, exchange.attempts + 1)
             record.survey(candidates)
             _take_notes(record, exchange)
         return record
 
-    @staticmethod
-    def _reason(record: Decision, exchange: Exchange, candidates: Candidates, chosen: Any, part: Any) -> None:
-        """Who was chosen and why; what a plugin's own account raises is no reason to fail the request."""
-        record.choice = str(getattr(chosen, "name", chosen))
-        if record.others and chosen not in candidates[:LARGEST]:
-            record.survey(candidates, chosen)
-        try:
-            if hasattr(part, "why"):
-                record.why = str(part.why(exchange, candidates, chosen))
-            if hasattr(part, "scores") and not record.others:
-                record.scores = _numbers(part.scores(candidates), len(candidates))
-        except Exception as error:
-            exchange.route.contain(error, "why or scores")
+
+def _account(
+    record: Decision, exchange: Exchange, candidates: Candidates, chosen: Any, why: Why | None, scores: Scores | None
+) -> None:
+    """What whoever chose says of it; what that raises is no reason to fail the request."""
+    others = len(candidates) > LARGEST
+    if others and chosen not in candidates[:LARGEST]:
+        record.survey(candidates, chosen)
+    try:
+        if why is not None:
+            record.why = str(why(exchange, candidates, chosen))
+        if scores is not None and not others:
+            record.add("scores", _numbers(scores(candidates), len(candidates)))
+    except Exception as error:
+        exchange.route.contain(error, "why or scores")
+
+
+def _left(exchange: Exchange) -> Pool:
+    """The pool that has nobody for it: its route's own, where that is closed to it."""
+    route = exchange.route
+    return route.pool if exchange.pool is route.diverted else exchange.pool
 
 
 def _take_notes(record: Decision, exchange: Exchange) -> None:
     notes = exchange.state.pop(NOTES, None)
     if notes:
-        record.notes = (*record.notes, *notes)
+        record.add("notes", (*(record.more or {}).get("notes", ()), *notes))
 
 
 def _numbers(scores: Sequence[float], count: int) -> tuple[float, ...]:

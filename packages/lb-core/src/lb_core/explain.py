@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
+from lb_core.backend import NO_LIMIT
 from lb_core.errors import LbError
 from lb_core.exchange import Exchange
 from lb_core.headers import check_field
@@ -30,6 +31,8 @@ class BackendView:
     weight: int
     in_flight: int
     candidate: bool
+    limit: int = 0
+    """How many requests it may have in flight; 0 for any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Explanation:
     backends: tuple[BackendView, ...]
     choice: str
     outcome: str
+    states: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """What the strategy and the features say about themselves, by name."""
 
     def as_data(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -95,13 +100,11 @@ def explain(
     connection = _Asked(client, parts.scheme, port)
     exchange = Exchange(route, connection, client, method.encode(), target.encode(), entry.host, head)
     choice, outcome = _choose(route, exchange)
-    candidates = route.pool.candidates
-    backends = tuple(
-        BackendView(b.name, b.address, b.state, b.reason, b.configured_weight, b.in_flight, b in candidates)
-        for b in route.pool.backends
-    )
     strategy = route.config.strategy.name
-    return Explanation(method, url, client, route.name, _why(route), strategy, route.plugins, backends, choice, outcome)
+    backends = tuple(_views(route))
+    return Explanation(
+        method, url, client, route.name, _why(route), strategy, route.plugins, backends, choice, outcome, _states(route)
+    )
 
 
 def _split(url: str) -> tuple[SplitResult, int]:
@@ -153,6 +156,30 @@ def _why(route: Route) -> str:
     return ", ".join(parts)
 
 
+def _views(route: Route) -> Iterator[BackendView]:
+    """The backends of the route, and those of the pool that serves instead of its own."""
+    serving = _serving(route)
+    for pool in dict.fromkeys((route.pool, serving)):
+        for b in pool.backends:
+            name = b.name if pool is route.pool else b.id
+            limit = 0 if b.limit == NO_LIMIT else b.limit
+            candidate = b in serving.candidates
+            yield BackendView(name, b.address, b.state, b.reason, b.configured_weight, b.in_flight, candidate, limit)
+
+
+def _states(route: Route) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What the parts of a route have to say about their state; one that fails says so."""
+    found = []
+    for name, part in route.parts:
+        if hasattr(part, "describe"):
+            try:
+                told = part.describe()
+            except Exception as error:
+                told = f"describe failed: {error!r}"
+            found.append((name, (told,) if isinstance(told, str) else tuple(map(str, told))))
+    return tuple(found)
+
+
 def _choose(route: Route, exchange: Exchange) -> tuple[str, str]:
     """The backend's name, or none, and what becomes of the request."""
     pool = _serving(route)
@@ -166,6 +193,12 @@ def _choose(route: Route, exchange: Exchange) -> tuple[str, str]:
         return "", f"answered with 500: plugin {route.culprit(error)!r} failed in select_backend: {error!r}"
     if chosen is None:
         return "", "answered with 500: no plugin chose a backend"
+    if chosen.in_flight >= chosen.limit:
+        full, chosen = chosen, pool.with_room(candidates)
+        if chosen is None:
+            may_wait = route.queue_timeout and route.queued < route.queue_limit
+            return "", "waits in the queue: all are full" if may_wait else "answered with 503 (queue_full)"
+        return chosen.name, f"sent to {chosen.address}, since {full.name} is full"
     instead = f", {route.standby.word} to {route.standby.route}" if route.standby and pool is not route.pool else ""
     return chosen.name, f"sent to {chosen.address}{instead}"
 

@@ -46,8 +46,8 @@ def _silent(event: Event) -> None:
 class Pool:
     """The backends of a route, and which of them are candidates.
 
-    `on_change` are called whenever `candidates` became another tuple, or there is nobody left to wait for; `watchers` whenever the set of backends was
-    replaced. `queue` holds the requests that wait for a backend.
+    `on_change` are called whenever `candidates` became another tuple, or there is nobody left to wait for; `watchers`
+    whenever the set of backends was replaced. `queue` holds the requests that wait for a backend.
     """
 
     __slots__ = (

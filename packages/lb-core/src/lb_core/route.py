@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from pluggy import HookCaller, HookImpl, PluginManager
 
+    from lb_core.backend import Backend
     from lb_core.config import RouteConfig
+    from lb_core.decisions import Chooser
     from lb_core.exchange import Exchange
 
 log = logging.getLogger("lb.plugins")
@@ -68,11 +70,12 @@ class Route:
         "config",
         "connect_timeout",
         "direct",
-        "due",
         "diverted",
+        "due",
         "gate",
         "header_timeout",
         "idle_timeout",
+        "keeps",
         "max_body",
         "name",
         "on_backend_error",
@@ -117,6 +120,8 @@ class Route:
         self.standby: Standby | None = None
         self.on_gate: list[Callable[[], None]] = []
         """Called after another gate was set, or none."""
+        self.keeps: Callable[[Exchange], Backend | None] | None = None
+        """Asked where nobody is a candidate: a backend that still takes this request, since its client is its own."""
         self.pools: Mapping[str, Pool] = {}
         self.routes: Mapping[str, Route] = {}
         self.parts: tuple[tuple[str, Any], ...] = ()
@@ -151,8 +156,8 @@ class Route:
         self.before_request: Call | None = None
         self.before_is_async = False
         self.select_backend: Call = _nobody_chooses
-        self.choosers: tuple[tuple[str, Call, object], ...] = ()
-        """Who takes part in `select_backend`: each plugin's name, its function, and the object that has it."""
+        self.choosers: tuple[Chooser, ...] = ()
+        """Who takes part in `select_backend`, one by one: for the choices that are recorded."""
         self.due = 0.0
         """When the next ordinary choice goes into the decision record, by `time.monotonic`."""
         self.on_backend_error: Call | None = None
@@ -166,7 +171,10 @@ class Route:
         self.before_request = compile_chain(hook.before_request)
         self.before_is_async = is_async(self.before_request)
         self.select_backend = compile_chain(hook.select_backend) or _nobody_chooses
-        self.choosers = each_by_itself(hook.select_backend)
+        self.choosers = tuple(
+            (name, call, getattr(plugin, "why", None), getattr(plugin, "scores", None))
+            for name, call, plugin in each_by_itself(hook.select_backend)
+        )
         self.on_backend_error = compile_chain(hook.on_backend_error, guard=self._contained)
         self.on_response = self._watching(hook.on_response)
         self.on_complete = self._watching(hook.on_complete)
@@ -216,6 +224,15 @@ class Route:
             return lent
         usual = own if self.serving is self.diverted else self.serving
         return usual if usual.candidates and usual is not exchange.pool and not self.shut else None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its requests find somebody: in its own pool, or in that of its standby."""
+        lent = self.lent()
+        if lent is not None and lent.candidates:
+            return True
+        own = self.pool if self.serving is self.diverted else self.serving
+        return bool(own.candidates) and not self.shut
 
     def lent(self) -> Pool | None:
         """The pool of the standby, or of whoever stands in for that; None without a standby."""

@@ -32,7 +32,7 @@ def test_what_lb_writes_is_read_back(tmp_path: Path) -> None:
     for form in ("json", "clf"):
         path = tmp_path / f"access.{form}"
         moments = iter((1_700_000_000.25, 1_700_000_001.5))
-        log = AccessLog(form, str(path), clock=lambda moments=moments: next(moments))  # type: ignore[arg-type,misc]
+        log = AccessLog(form, str(path), clock=lambda moments=moments: next(moments))  # type: ignore[misc]
         for number in (1, 2):
             asked = exchange(f"/{number}?q=1", client=f"192.0.2.{number}", method="POST")
             asked.backend, asked.status = Backend("web1", "192.0.2.9", 80), 200

@@ -38,13 +38,29 @@ class Turns:
         return candidates[self.next % len(candidates)]
 
 
-class TestTurns(StrategyContract):
-    """One without weights, and without chance."""
+class Shy(Turns):
+    """Leaves a backend out once that failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed: set[str] = set()
+
+    @hookimpl
+    def on_backend_error(self, exchange: Exchange) -> None:
+        self.failed = {exchange.backend.name} if exchange.backend else set()
+
+    @hookimpl
+    def select_backend(self, candidates: Candidates) -> Backend | None:
+        return super().select_backend(tuple(b for b in candidates if b.name not in self.failed) or candidates)
+
+
+class TestShy(StrategyContract):
+    """One without weights and without chance, which looks at failures."""
 
     weighted = False
 
     def make(self) -> object:
-        return Turns()
+        return Shy()
 
 
 class Stuck(Turns):
@@ -86,7 +102,7 @@ class RemembersWeights(Turns):
 class Quadratic(Turns):
     @hookimpl
     def select_backend(self, candidates: Candidates) -> Backend | None:
-        some = candidates[:200]
+        some = candidates[:100]
         return min(some, key=lambda backend: sum(other.in_flight for other in some))
 
 
@@ -175,6 +191,7 @@ def test_a_contract_without_make_says_what_to_write() -> None:
         StrategyContract().test_one_candidate_is_chosen()
 
 
+@pytest.mark.usefixtures("untraced")
 def test_pytest_runs_the_contract_of_a_plugin(pytester: pytest.Pytester) -> None:
     """As a plugin's author has it: a file, a class, `pytest`."""
     pytester.makepyfile(

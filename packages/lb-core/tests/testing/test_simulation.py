@@ -15,6 +15,7 @@ from lb_core.errors import AttemptError, BackendReset, ConfigError, ConnectFaile
 from lb_core.exchange import Exchange, Response
 from lb_core.features import Strategy
 from lb_core.hooks import hookimpl
+from lb_core.pool import Pool
 from lb_core.settings import Settings
 from lb_core.testing import Fault, Result, Scenario, simulate
 from lb_core.testing.arrivals import Request, Trace
@@ -58,7 +59,9 @@ class Witness(Turns):
         self.ended: list[Exchange] = []
 
     @hookimpl
-    def select_backend(self, exchange: Exchange, candidates: tuple[Backend, ...]) -> Backend:
+    def select_backend(  # type: ignore[override]
+        self, exchange: Exchange, candidates: tuple[Backend, ...]
+    ) -> Backend:
         assert abs(exchange.elapsed - (self.clock() - exchange.started)) < 1e-9
         self.picks.append((self.clock(), exchange.attempts))
         return super().select_backend(candidates)
@@ -148,23 +151,23 @@ def test_weights_reach_the_strategy() -> None:
 
 
 def test_a_backlog_that_grows_is_told() -> None:
-    assert simulate(Turns, requests=8000, service="exponential(50ms)", slow={0: 3}).diverges
-    assert not simulate(LeastConnections, requests=8000, service="exponential(50ms)", slow={0: 3}).diverges
-    assert simulate(LeastConnections, requests=8000, load=1.3).diverges
+    assert simulate(Turns, requests=4000, service="exponential(50ms)", slow={0: 3}).diverges
+    assert not simulate(LeastConnections, requests=4000, service="exponential(50ms)", slow={0: 3}).diverges
+    assert simulate(LeastConnections, requests=4000, load=1.3).diverges
 
 
 def test_a_backend_that_fails_fast_draws_the_traffic_until_it_is_ejected() -> None:
-    load = {"requests": 20_000, "service": "exponential(50ms)", "faults": {0: Fault()}}
+    load: dict[str, Any] = {"requests": 6000, "service": "exponential(50ms)", "faults": {0: Fault()}}
     without = simulate(LeastConnections, **load, ejection=False)
     assert without.shares["b0"] > 0.6
-    assert without.errors == round(without.shares["b0"] * 20_000)
+    assert without.errors == round(without.shares["b0"] * 6000)
     with_it = simulate(LeastConnections, **load)
-    assert with_it.shares["b0"] < 0.001
+    assert with_it.shares["b0"] < 0.005
     assert with_it.errors < 20
 
 
 def test_ejection_takes_its_settings() -> None:
-    load = {"requests": 5000, "faults": {0: Fault()}}
+    load: dict[str, Any] = {"requests": 5000, "faults": {0: Fault()}}
     strict = simulate(Turns, **load, ejection={"consecutive_failures": 1, "duration": "10m"})
     assert strict.errors == 1
 
@@ -246,14 +249,12 @@ def test_another_pool_may_serve() -> None:
         def before_request(self, exchange: Exchange) -> None:
             if self.route.requests == 100:
                 self.route.serving = self.spare
-                for backend in self.route.pool.backends[:2]:
-                    self.route.pool.eject(backend, "gone", last_resort=False)
+                self.route.pool.replace([])
 
-    from lb_core.pool import Pool
-
-    result = simulate(strategy, **FAST, features={"failover": Failover}, weights={2: 1})
+    result = simulate(strategy, **FAST, features={"failover": Failover})
     assert result.errors == 0
     assert strategy.ended[-1].pool.name == "spare"
+    assert {each.backend.name for each in strategy.ended[-500:] if each.backend} == {"b2", "b3"}
 
 
 class Limit:
@@ -280,7 +281,6 @@ def test_a_feature_sees_simulated_time() -> None:
 
 
 def test_an_installed_feature_is_built_by_its_name() -> None:
-    """`ejection` stands for any; its own build has the real clock, so the simulation's is switched off."""
     from lb_core.features import Feature
     from lb_core.plugins import Plugins
 
@@ -291,11 +291,11 @@ def test_an_installed_feature_is_built_by_its_name() -> None:
     class Module:
         @hookimpl
         def register_features(self) -> list[Feature]:
-            return [Feature("limit", build, LimitSettings)]
+            return [Feature("limit", build, LimitSettings, replaces=lambda settings: ("ejection",))]
 
     seen: list[LimitSettings] = []
 
-    def build(route: Route, settings: LimitSettings, clock: Callable[[], float]) -> Limit:
+    def build(route: Route, settings: LimitSettings, clock: Callable[[], float] = time.monotonic) -> Limit:
         seen.append(settings)
         return Limit(route, clock)
 
@@ -303,6 +303,8 @@ def test_an_installed_feature_is_built_by_its_name() -> None:
     result = simulate(Turns, plugins=plugins, requests=3000, features={"limit": {"rate": 7}})
     assert seen == [LimitSettings(rate=7)]
     assert result.refused > 0
+    few: dict[str, Any] = {"requests": 40, "faults": {0: Fault()}, "features": {"limit": {}}}
+    assert simulate(Turns, plugins=plugins, **few).errors == 10, "it stands in the place of ejection"
     with pytest.raises(PluginError, match="no feature 'limits'; installed are"):
         simulate(Turns, plugins=plugins, features={"limits": {}})
 
@@ -312,7 +314,7 @@ def test_clients_that_wait_never_have_more_than_one_request_each() -> None:
     result = simulate(strategy, requests=2000, clients=5, think="10ms", service="50ms")
     assert result.throughput == pytest.approx(5 / 0.06, rel=0.01)
     assert not result.diverges
-    assert max(each.backend.in_flight for each in strategy.ended if each.backend) <= 8
+    assert simulate(Turns, requests=200, clients=20, service="exponential(50ms)", think="1ms").requests == 200
 
 
 def test_a_trace_is_replayed() -> None:

@@ -14,9 +14,10 @@ from lb_core.testing import Result, simulate
 if TYPE_CHECKING:
     from lb_core.backend import Backend
 
+pytestmark = pytest.mark.usefixtures("untraced")
 MEAN = 0.05
 """Seconds of service, in all of these."""
-REQUESTS = 120_000
+REQUESTS = 60_000
 
 
 class First:

@@ -48,7 +48,7 @@ class ClientFields:
         if self._find is None or not self._find(exchange.head):
             return
         headers = exchange.headers
-        for name in {name for name, _ in headers.fields() if _key(name) in self._names}:
+        for name in {name.lower() for name, _ in headers.fields() if _key(name) in self._names}:
             del headers[name]
 
 

@@ -69,7 +69,7 @@ class Compression:
         self._types = settings.types
         self._offered = settings.encodings
         makers: dict[str, type[Gzip] | type[Zstd]] = {"gzip": Gzip, "zstd": Zstd}
-        self._makers = {name: makers[name](settings.level) for name in settings.encodings}
+        self._makers: dict[str, Gzip | Zstd] = {name: makers[name](settings.level) for name in settings.encodings}
         self._compressible: dict[str, bool] = {}
         self._streams: set[Compressed] = set()
 

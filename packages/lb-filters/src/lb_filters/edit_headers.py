@@ -4,8 +4,8 @@
       request:  {set: {X-Client: "{client}"}, remove: [Cookie]}
       response: {set: {Strict-Transport-Security: max-age=31536000}, remove: [Server, X-Powered-By]}
 
-In each direction the order is remove, set, add. Edits of the response are made to what a backend answers; the answers lb
-makes itself (a redirect, a 401, a 503) stay as they are.
+In each direction the order is remove, set, add. Edits of the response are made to what a backend answers; the answers
+lb makes itself (a redirect, a 401, a 503) stay as they are.
 """
 
 from __future__ import annotations

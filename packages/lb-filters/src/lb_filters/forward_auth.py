@@ -20,7 +20,6 @@ import logging
 import re
 from time import monotonic
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
@@ -50,19 +49,40 @@ log = logging.getLogger("lb.filters")
 LARGEST_ANSWER = 256 * 1024
 """Bytes of the body that a client may be answered with."""
 
+_ADDRESS = re.compile(
+    r"(?i:http)://(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?P<target>|[/?][!\"$-~]*)"
+).fullmatch
 _TARGET = re.compile(r"/[!\"$-~]*").fullmatch
 _NOT_ASKED = frozenset(
     (
-        "content-length content-type content-encoding host range if-match if-none-match if-modified-since"
-        " if-unmodified-since if-range x-forwarded-method x-forwarded-uri"
-    ).split()
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "range",
+        "x-forwarded-method",
+        "x-forwarded-uri",
+    )
 )
 """What belongs to the request itself and says nothing about who sends it, and what we say instead."""
 _NOT_ANSWERED = frozenset(
     (
-        "connection keep-alive proxy-connection te trailer transfer-encoding upgrade content-length content-range"
-        " accept-ranges"
-    ).split()
+        "accept-ranges",
+        "connection",
+        "content-length",
+        "content-range",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
 )
 
 
@@ -97,17 +117,13 @@ class ForwardAuthSettings(Settings):
 
 def parse_address(address: str) -> tuple[str, int, str]:
     """Host, port and target of the service. Raises ValueError."""
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port or 80
-    except ValueError as error:
-        raise ValueError(f'"{address}": {error}') from None
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if parts.scheme == "https":
+    if address[:8].lower() == "https://":
         raise ValueError(f'"{address}": the service is asked by http; for https put a pool before it')
-    if parts.scheme != "http" or not host or "@" in parts.netloc or parts.fragment or not _TARGET(target):
+    found = _ADDRESS(address)
+    if found is None or not 1 <= int(found["port"] or 80) <= 65535:
         raise ValueError(f'"{address}" is no address: write http://HOST:PORT/PATH')
-    return host, port, target
+    target = found["target"]
+    return found["host"].strip("[]"), int(found["port"] or 80), target if target[:1] == "/" else f"/{target}"
 
 
 class ForwardAuth:

@@ -13,7 +13,7 @@ import re
 COST = 12
 """For new hashes."""
 HIGHEST_COST = 16
-"""A check of 16 takes seconds; beyond, a single request would keep a processor busy for longer than its client waits."""
+"""A check of 16 takes seconds; beyond, one request would keep a processor busy for longer than its client waits."""
 LONGEST = 72
 
 _BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}").fullmatch

@@ -62,6 +62,7 @@ def _template(settings: RedirectSettings) -> Template[Exchange]:
         text = "https://{host}{uri}"
     if not _SENT(text):
         raise ValueError(f'"{text}" holds characters that no address may: percent-encode them')
+    template = Template(text, OF_REQUEST)
     rest: str = _LEADS(text)["rest"]  # type: ignore[index]  # matches everything
     named_host = rest != text
     fine = rest.startswith((*_BEGINS, "?") if named_host else _BEGINS) or (named_host and not rest)
@@ -70,7 +71,7 @@ def _template(settings: RedirectSettings) -> Template[Exchange]:
             f'"{settings.to or settings.prefix}" is no address: write https://HOST/…, /… or {{uri}}; '
             "behind a host comes /, {path} or {uri}"
         )
-    return Template(text, OF_REQUEST)
+    return template
 
 
 class Redirect:

@@ -88,4 +88,4 @@ def build(route: Route, settings: RespondSettings) -> Respond:
     return Respond(settings)
 
 
-FEATURE = Feature("respond", build, settings=RespondSettings, answers=lambda settings: True)
+FEATURE = Feature("respond", build, settings=RespondSettings, answers=lambda _: True)

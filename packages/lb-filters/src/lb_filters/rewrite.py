@@ -12,7 +12,7 @@ since `//x` could be read as a host.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator

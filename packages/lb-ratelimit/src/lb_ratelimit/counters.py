@@ -13,6 +13,14 @@ Entry = tuple[int, int, int]
 """A window's number, the count of that window, and the count of the window before it."""
 
 
+def _moved_on(entry: Entry, index: int) -> Entry:
+    """The counts as they are in window `index`; of a later window, for a request that is late."""
+    behind = index - entry[0]
+    if behind <= 0:
+        return entry
+    return index, 0, entry[1] if behind == 1 else 0
+
+
 class WindowCounters(Recent[Entry]):
     """Counts by window: windows are numbered, and a key has the counts of its last window and of the one before."""
 
@@ -21,12 +29,7 @@ class WindowCounters(Recent[Entry]):
     def peek(self, key: Key, index: int) -> Entry:
         """The counts of window `index` and of the one before, or those of a later window that was counted already."""
         entry = self._young.get(key) or self._older(key)
-        if entry is None:
-            return index, 0, 0
-        behind = index - entry[0]
-        if behind <= 0:
-            return entry
-        return index, 0, entry[1] if behind == 1 else 0
+        return _moved_on(entry, index) if entry is not None else (index, 0, 0)
 
     def add(self, key: Key, index: int, amount: int = 1) -> Entry:
         """Count in window `index`, or take back what was counted there; returns what `peek` would then."""
@@ -35,7 +38,9 @@ class WindowCounters(Recent[Entry]):
         if entry is not None and entry[0] == index:
             entry = young[key] = (index, entry[1] + amount, entry[2])
             return entry
-        last, current, previous = self.peek(key, index)
+        if entry is None:
+            entry = self._old.pop(key, None)
+        last, current, previous = _moved_on(entry, index) if entry is not None else (index, 0, 0)
         entry = (last, current + amount, previous)
         self.put(key, entry)
         return entry
@@ -58,7 +63,8 @@ class Arrivals(Recent[float]):
         if due is not None:
             due = young[key] = (due if due > now else now) + seconds
             return due
-        due = self.peek(key, now) + seconds
+        due = self._old.pop(key, now)
+        due = (due if due > now else now) + seconds
         self.put(key, due)
         return due
 

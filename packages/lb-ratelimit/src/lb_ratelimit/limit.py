@@ -162,7 +162,7 @@ def _algorithm(settings: LimitSettings, phase: float) -> Algorithm:
             return FixedWindow(requests, window, most=most, phase=phase)
         case "token_bucket":
             return TokenBucket(requests, window, settings.burst or requests, most=most)
-        case "concurrency":
+        case _:
             return Concurrency(requests)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST = 1_000_000_000
 _SHORT = re.compile(r"([0-9]+) ?/ ?([0-9]*[0-9.a-z]+)").fullmatch
+_NAME = re.compile(r"[A-Za-z0-9_.-]{0,64}").fullmatch
 _PATTERN = r"^[0-9]+ ?/ ?([0-9]+(\.[0-9]+)?)?(us|ms|s|m|h|d)([0-9.]+(us|ms|s|m|h|d))*$"
 
 
@@ -52,7 +53,7 @@ class LimitSettings(Settings):
     `cookie:NAME`, or `module:function`, a Python function of the exchange that returns a text, or None for no limit."""
     burst: Annotated[Whole, Field(ge=1, le=MOST)] | None = None
     """For `token_bucket`: how many may pass at once after a quiet time; `requests` unless given."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
+    name: str = ""
     """What clients and events call it; `default`, or in a list `default`, `limit2`, `limit3` …"""
     exempt: Annotated[tuple[Network, ...], BeforeValidator(_one_or_many)] = ()
     """Address ranges of clients that are not limited, and not counted."""
@@ -78,6 +79,13 @@ class LimitSettings(Settings):
         if not isinstance(value, (Mapping, BaseModel)):
             shown = f'"{value}"' if isinstance(value, str) else "null" if value is None else value
             raise ValueError(f"{shown} is not a rate limit: write 1000/60s, or requests: 1000 and window: 60s")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _sendable(cls, value: str) -> str:
+        if not _NAME(value):
+            raise ValueError(f'"{value[:80]}" is not a name: use up to 64 letters, digits, _, . and -')
         return value
 
     @field_validator("key")
@@ -124,7 +132,7 @@ class RateLimitSettings(Settings):
         value = cls.expand(value)
         if isinstance(value, (list, tuple)):
             return {"limits": value}
-        if isinstance(value, BaseModel) or (isinstance(value, Mapping) and "limits" in value):
+        if isinstance(value, cls) or (isinstance(value, Mapping) and "limits" in value):
             return value
         return {"limits": [value]}
 

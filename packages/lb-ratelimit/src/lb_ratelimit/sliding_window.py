@@ -13,7 +13,7 @@ the elapsed share of the current window and p <= `requests` the count of the pre
     in any other span of `window`   at most `requests` + f * p, which is below twice `requests`; f * p is reached when
                                     all p came after the share f of their window, so for a burst at its very end
     refused too early               at most (1 - f) * p requests, when all p came before the share f of their window
-    evenly spread requests          within one request; so is demand that stays above the limit, from its third window on
+    evenly spread requests          within one request; so is constant demand above the limit, from its third window
 """
 
 from __future__ import annotations

@@ -29,10 +29,9 @@ class Windows:
         end = (index + 1) * self.window - self._phase
         if end <= now:  # rounded down at the very end of a window
             index, end = index + 1, end + self.window
-        if index > self.index:
+        self.counters.turn()
+        if index > self.index + 1:
             self.counters.turn()
-            if index > self.index + 1:
-                self.counters.turn()
         self.index, self.end = index, end
 
     def resize(self, most: int) -> None:

@@ -2,3 +2,21 @@ def scan_request(
     data: bytes, blank: int, max_fields: int, /
 ) -> tuple[bytes, bytes, bytes | None, bytes, None, int] | None: ...
 def scan_response(data: bytes, /) -> tuple[int, int] | None: ...
+def log_json(
+    stamp: bytes,
+    request_id: bytes,
+    client: bytes,
+    method: bytes,
+    host: bytes,
+    target: bytes,
+    route: bytes,
+    backend: bytes,
+    head: bytes,
+    millis: int,
+    status: int,
+    bytes_in: int,
+    bytes_out: int,
+    micros: int,
+    attempts: int,
+    /,
+) -> bytes | None: ...

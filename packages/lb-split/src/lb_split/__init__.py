@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lb_core import Feature, Use, hookimpl
-from lb_split import mirror, split
+from lb_split import kinds, mirror
 from lb_split.command import SHIFT
 from lb_split.mirror import Mirror, MirrorSettings
 from lb_split.settings import SELF, SplitSettings
@@ -22,7 +22,7 @@ __all__ = ["Mirror", "Split"]
 @hookimpl
 def register_features() -> Iterator[Feature]:
     """`split` and `mirror`."""
-    yield Feature("split", split.build, SplitSettings, uses=_pools)
+    yield Feature("split", kinds.build, SplitSettings, uses=_pools)
     yield Feature("mirror", mirror.build, MirrorSettings, uses=_shadow)
 
 

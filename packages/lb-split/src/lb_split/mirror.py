@@ -62,6 +62,8 @@ class Mirror:
         self._chosen = Sampling(settings.percent)
         self._waiting: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handed_on = False
+        self._closed = False
         self.copied = 0
         self.failed = 0
         self.skipped = {"body": 0, "in flight": 0}
@@ -97,14 +99,17 @@ class Mirror:
             self._copy(exchange, exchange.kept_body)
 
     def inherit(self, old: Mirror) -> None:
-        """Go on counting; copies under way stay under way."""
+        """Go on counting; copies under way stay under way, and exchanges under way are still copied by `old`."""
         self.copied, self.failed, self.skipped = old.copied, old.failed, old.skipped
-        self._tasks, old._tasks = old._tasks, set()
+        self._tasks = old._tasks
+        old._handed_on = True
 
     def close(self) -> None:
-        """Give up what is under way."""
-        for task in tuple(self._tasks):
-            task.cancel()
+        """Give up what is under way, unless somebody else goes on with it."""
+        if not self._handed_on:
+            self._closed = True
+            for task in tuple(self._tasks):
+                task.cancel()
 
     def describe(self) -> str:
         """What became of the copies."""
@@ -115,6 +120,8 @@ class Mirror:
         )
 
     def _copy(self, exchange: Exchange, body: bytes | None) -> None:
+        if self._closed:
+            return
         if body is None:
             self.skipped["body"] += 1
         elif len(self._tasks) >= self._settings.max_in_flight:

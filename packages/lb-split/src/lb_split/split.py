@@ -13,17 +13,14 @@ where it would without it.
 
 from __future__ import annotations
 
-import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from lb_core import Event, LbError, hookimpl
-from lb_split.cookie import cookie, reader
-from lb_split.outcomes import Outcomes
-from lb_split.points import borders, of_client, place, sequence
+from lb_split.part import Part, has_failed
+from lb_split.points import borders
 from lb_split.rollback import verdict
 from lb_split.rules import rule_of
-from lb_split.settings import SELF
 from lb_split.shares import percent, shifted
 from lb_split.turns import turns
 
@@ -31,25 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from lb_core import Exchange, Pool, Route
-    from lb_split.settings import PoolSettings, SplitSettings
+    from lb_split.settings import SplitSettings
 
-Rule = tuple["Callable[[Exchange], bool]", "Part"]
-
-
-class Part:
-    """A pool's part in the split: its weight now, and how it has fared. `pool` is the route's own for `self`."""
-
-    __slots__ = ("failed", "name", "own", "pool", "recent", "requests", "rolled_back", "weight")
-
-    def __init__(self, settings: PoolSettings, route: Route, window: float) -> None:
-        self.name = settings.use
-        self.own = settings.use == SELF
-        self.pool: Pool = route.pool if self.own else route.pools[settings.use]
-        self.weight = float(settings.weight or 0)
-        self.requests = 0
-        self.failed = 0
-        self.recent = Outcomes(window)
-        self.rolled_back = False
+    Rule = tuple[Callable[[Exchange], bool], Part]
 
 
 class Split:
@@ -232,80 +213,6 @@ class Split:
 
     def _tell(self, kind: str, message: str, details: Mapping[str, object]) -> None:
         self._route.pool.notify(Event(kind, message, route=self._route.name, details=details))
-
-
-class SplitByClient(Split):
-    """Drawing for each client by the hash of its address."""
-
-    def _drawn(self, exchange: Exchange) -> Part | None:
-        taking = self._taking_part
-        return taking[place(self._borders, of_client(exchange.client))] if taking else None
-
-
-class SplitByCookie(Split):
-    """Drawing for each client, remembered by a cookie that holds its point and neither a pool nor a person."""
-
-    def __init__(
-        self,
-        route: Route,
-        settings: SplitSettings,
-        *,
-        clock: Callable[[], float] = monotonic,
-        start: Callable[[], float] = random.random,
-    ) -> None:
-        super().__init__(route, settings, clock=clock)
-        self._point_in = reader(settings.cookie)
-        self._points = sequence(int(start() * 65536))
-        self._new: dict[Exchange, int] = {}
-
-    @hookimpl
-    def on_response(self, exchange: Exchange) -> None:
-        """Give a new client its cookie."""
-        if self._new:
-            point = self._new.pop(exchange, None)
-            if point is not None:
-                field = cookie(self._settings.cookie, point, self._settings.ttl, secure=exchange.scheme == "https")
-                exchange.response_headers.add("Set-Cookie", field)
-
-    @hookimpl
-    def on_complete(self, exchange: Exchange) -> None:
-        """Count how a pool has fared, and forget who got no answer."""
-        if self._new:
-            self._new.pop(exchange, None)
-        super().on_complete(exchange)
-
-    def _drawn(self, exchange: Exchange) -> Part | None:
-        taking = self._taking_part
-        if not taking:
-            return None
-        point = self._point_in(exchange.head)
-        if point is None:
-            point = self._new[exchange] = next(self._points)
-        return taking[place(self._borders, point)]
-
-    def _carry_on(self, old: Any) -> None:
-        super()._carry_on(old)
-        self._points = old._points
-
-
-KINDS: dict[str, type[Split]] = {"request": Split, "cookie": SplitByCookie, "client": SplitByClient}
-
-
-def has_failed(exchange: Exchange) -> bool:
-    """Whether an exchange is to the discredit of its pool: a 5xx, a failed attempt, an answer that broke off.
-
-    A kept connection that the backend had closed while idle says nothing about it.
-    """
-    if exchange.status >= 500:
-        return True
-    if exchange.error is not None and not getattr(exchange.error, "reused", False):
-        return True
-    return bool(exchange.flags) and ("reset" in exchange.flags or "read_timeout" in exchange.flags)
-
-
-def build(route: Route, settings: SplitSettings) -> Split:
-    """The split of a route."""
-    return KINDS[settings.sticks_by](route, settings)
 
 
 def split_of(route: Route) -> Split:

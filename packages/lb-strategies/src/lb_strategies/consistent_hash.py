@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from zlib import crc32
 
 from annotated_types import Ge
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from lb_core import Settings, hookimpl
 from lb_strategies.hash_keys import key_of
@@ -49,12 +49,15 @@ def _factor(value: object) -> object:
     return value
 
 
+_FACTOR = WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1}, {"enum": [0, False]}]})
+
+
 class ConsistentHashSettings(Settings):
     """What requests of one backend have in common, and how much of the load it may get."""
 
     on: Annotated[str, AfterValidator(_named)] = "client"
     """`client`, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`; a request without it goes by its client."""
-    bounded: Annotated[float, BeforeValidator(_factor), Ge(0)] = 1.25
+    bounded: Annotated[float, BeforeValidator(_factor), Ge(0), _FACTOR] = 1.25
     """How many times its share of the requests in flight a backend may have before others help; `off` for any."""
 
 
@@ -91,9 +94,13 @@ class Placement:
 
     def next_for(self, slot: int, bounded: float, without: Backend | None) -> Backend:
         """The first in a slot's order that is not full; the first of all when everybody is."""
-        places = self.table.order(slot)
-        order = [self.candidates[place] for place in places if self.candidates[place] is not without]
-        return next((backend for backend in order if not self.is_full(backend, bounded)), order[0])
+        order = self.table.order(slot)
+        for place in order:
+            backend = self.candidates[place]
+            if backend is not without and not self.is_full(backend, bounded):
+                return backend
+        best = self.candidates[order[0]]
+        return best if best is not without else self.candidates[order[1]]
 
 
 class ConsistentHash:

@@ -4,8 +4,9 @@ As Finagle's PeakEwma has it: a latency above the average replaces it at once, o
 has passed since the last one, `average * w + latency * (1 - w)` with `w = exp(-elapsed / decay)`. A backend that turns
 slow is therefore believed at once, and one that turns fast over some multiples of `decay`.
 
-A backend without a measurement has the mean of those with one. Before the first of all everybody has the same, and the
-first answer stands for all until they have their own; a failure does not, as it says nothing about the others.
+A backend that joins begins with the mean of the others. While nobody has been measured all count the same; after that,
+those still without a measurement count half as much as the fastest answer, so that they are asked next and soon all are
+known. A failure makes no such guess: it says nothing about the others.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from lb_core import Backend
 
 NOTHING_KNOWN = 0.001
+GUESSED = 0.5
+"""What those that were there from the beginning and have no measurement count for, of the fastest answer."""
 LEAST = 1e-6
 """What a latency counts for at least, so that requests in flight make a difference whatever the clock's steps."""
 FORGOTTEN = 600.0
@@ -49,12 +52,13 @@ class Latency:
 class Latencies:
     """The averages of the backends that were candidates lately."""
 
-    __slots__ = ("_any", "_decay", "_known")
+    __slots__ = ("_decay", "_fastest", "_guessed", "_known")
 
     def __init__(self, decay: float) -> None:
         self._decay = decay
         self._known: dict[Backend, Latency] = {}
-        self._any = False
+        self._guessed: dict[Backend, Latency] = {}
+        self._fastest = float("inf")
 
     def of(self, backends: Iterable[Backend], now: float, before: Callable[[], float]) -> list[Latency]:
         """The averages of these, at their present weights.
@@ -64,11 +68,14 @@ class Latencies:
         self._forget(now)
         known = self._known
         mean = self.mean()
+        beginning = len(self._guessed) == len(known)
         found = []
         for backend in backends:
             latency = known.get(backend)
             if latency is None:
                 latency = known[backend] = Latency(mean, backend.weight, now - before())
+                if beginning:
+                    self._guessed[backend] = latency
             elif latency.weight != backend.weight:
                 latency.weight = backend.weight
                 latency.set(latency.seconds)
@@ -83,9 +90,9 @@ class Latencies:
         seconds = max(seconds, LEAST)
         average = latency.seconds
         if not latency.measured:
-            if not (self._any or failed):
-                self._first(seconds)
             latency.set(seconds)
+            if self._guessed.pop(backend, None) is not None and not failed:
+                self._guess(seconds)
         elif seconds >= average:
             latency.set(seconds)
         else:
@@ -109,16 +116,16 @@ class Latencies:
 
     def inherit(self, old: Latencies) -> None:
         """Go on with what another has measured; requests that began with that one are counted here too."""
-        self._known, self._any = old._known, old._any
+        self._known, self._guessed, self._fastest = old._known, old._guessed, old._fastest
 
-    def _first(self, seconds: float) -> None:
-        """The first measurement of all stands for every backend, until it has its own."""
-        self._any = True
-        for latency in self._known.values():
-            if not latency.measured:
-                latency.set(seconds)
+    def _guess(self, seconds: float) -> None:
+        if seconds < self._fastest:
+            self._fastest = seconds
+            for latency in self._guessed.values():
+                latency.set(seconds * GUESSED)
 
     def _forget(self, now: float) -> None:
         long_gone = [backend for backend, each in self._known.items() if now - each.chosen > FORGOTTEN]
         for backend in long_gone:
             del self._known[backend]
+            self._guessed.pop(backend, None)

@@ -7,8 +7,8 @@ ten backends one that leaves moves 11.3 % of 4,099 slots, or 10.3 % of 65,537, w
 
 Keys share 65,537 slots; the share of one of 10 backends is within 0.4 % of a tenth of them (three standard deviations).
 The backend of a slot is worked out when the slot is first used, so that a change of backends stops nobody: 3 us with 10
-backends, 60 us with 1,000. With weights the score is the logarithm of a uniform number over the weight (Schindelhauer
-and Schomaker, 2005).
+backends, about 100 with 1,000. With weights the score is the logarithm of a uniform number over the weight
+(Schindelhauer and Schomaker, 2005).
 """
 
 from __future__ import annotations

@@ -146,14 +146,12 @@ def _listen(pool: Pool, slow_start: SlowStart) -> Callable[[], None]:
 
     def hear() -> None:
         found = known()
-        if found is not None:
+        if found is None:
+            pool.on_change.remove(hear)
+        else:
             found.changed()
 
-    def gone(_: object) -> None:
-        if hear in pool.on_change:
-            pool.on_change.remove(hear)
-
-    known = weakref.ref(slow_start, gone)
+    known = weakref.ref(slow_start)
     pool.on_change.append(hear)
     return hear
 

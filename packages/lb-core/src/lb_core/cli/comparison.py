@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -52,11 +54,11 @@ def _fault_text(fault: Fault) -> str:
 
 
 def print_comparison(caption: str, results: list[Result]) -> None:
-    """The caption and the table, as wide as the terminal."""
+    """The caption, and the table as wide as the terminal."""
     from rich.console import Console
 
+    click.echo(caption)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(caption, markup=False)
     console.print(_table(results))
     if any(result.diverges for result in results):
         console.print("growing: requests came faster than they were answered; a longer run shows longer times")

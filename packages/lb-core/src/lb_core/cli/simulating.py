@@ -145,7 +145,8 @@ def _read(path: str, most: int) -> LoggedLoad:
     if len(found.bad) > SHOWN_MOST:
         click.echo(f"lb: {path}: {len(found.bad) - SHOWN_MOST} more lines skipped", err=True)
     if found.unserved:
-        click.echo(f"lb: {path}: {found.unserved} requests were answered without a backend; left out", err=True)
+        were = "request was" if found.unserved == 1 else "requests were"
+        click.echo(f"lb: {path}: {found.unserved} {were} answered without a backend; left out", err=True)
     if not found.requests:
         raise click.ClickException(f"{path} holds no request that can be replayed")
     return found

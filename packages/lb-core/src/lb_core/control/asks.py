@@ -30,6 +30,7 @@ class Asks:
         self._known: dict[str, Callable[[Request], object]] = {
             "status": self._status,
             "command": self._command,
+            "decision": self._decision,
             "explain": self._explain,
         }
 
@@ -76,6 +77,11 @@ class Asks:
             there = ", ".join(sorted(commands)) or "none"
             raise LbError(f"the running balancer has no command {name!r}; there are: {there}")
         return commands[name].call(self._balancer, _texts(request, "arguments"))
+
+    def _decision(self, request: Request) -> object:
+        decisions = self._balancer.engine.decisions
+        found = decisions.find(_text(request, "request_id"))
+        return {"decisions": found, "kept": len(decisions), "seconds": decisions.reach}
 
     def _explain(self, request: Request) -> object:
         headers = request.get("headers") or {}

@@ -1,6 +1,6 @@
 """The access log: one line for each exchange, in JSON or in the Combined Log Format.
 
-Lines are formatted as bytes, 64 at a time, into a buffer that is handed on once a second, at 64 KiB, and at the end.
+Lines are formatted as bytes, a few at a time, or one by one in C where lb-speedups is installed, into a buffer that is handed on once a second, at 64 KiB, and at the end.
 What comes from the client is escaped: in the usual case one pass over it shows that there is nothing to escape. Of the
 request's fields only User-Agent and Referer are read; credentials and cookies are never looked at.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lb_core.defaults.log_writer import LogWriter
 from lb_core.hooks import hookimpl
+from lb_core.speedups import log_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,10 +66,17 @@ class AccessLog:
         self._names: dict[object, bytes] = {None: b""}
         self._buffer = bytearray()
         self._waiting: list[tuple[float, Exchange]] = []
+        self._compiled = log_json if format == "json" else None
 
     @hookimpl
     def on_complete(self, exchange: Exchange) -> None:
-        """Remember an exchange that has ended; its line is made with those of others, when caches are warm for it."""
+        """Make the line of an exchange that has ended; in Python with those of others, when caches are warm for it."""
+        if self._compiled is not None:
+            now = self._clock()
+            self._buffer += self._ordinary(self._compiled, now, exchange) or self._json(now, exchange)
+            if len(self._buffer) >= FLUSH_AT:
+                self.flush()
+            return
         waiting = self._waiting
         waiting.append((self._clock(), exchange))
         if len(waiting) >= BATCH:
@@ -116,6 +124,33 @@ class AccessLog:
             await asyncio.sleep(FLUSH_EVERY)
             self.flush()
             self._names.clear()  # lest routes and backends that a reload has replaced live on here
+
+    def _ordinary(self, compiled: Callable[..., bytes | None], now: float, exchange: Exchange) -> bytes | None:
+        """The line of an exchange without flags in which nothing needs escaping; else None."""
+        if exchange.flags:
+            return None
+        second = int(now)
+        if second != self._second:
+            self._tick(second)
+        method, target, _, head, _, _ = exchange.request
+        names = self._names
+        return compiled(
+            self._stamp,
+            exchange.raw_request_id,
+            exchange.client.encode("latin-1", "replace"),
+            method,
+            exchange.raw_host,
+            target,
+            names.get(exchange.route) or self._name(exchange.route),
+            names.get(exchange.backend) or self._name(exchange.backend),
+            head,
+            int((now - second) * 1000),
+            exchange.status,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            int((exchange.ended - exchange.started) * 1e6 + 0.5),
+            exchange.attempts,
+        )
 
     def _json(self, now: float, exchange: Exchange) -> bytes:
         second = int(now)

@@ -56,6 +56,17 @@ class LeastConnections:
             self._switch(candidates)
         return self._pick()
 
+    def why(self, exchange: Exchange, candidates: Candidates, backend: Backend) -> str:  # noqa: ARG002
+        """For the decision record: how busy the chosen one was, and the others."""
+        weighted = len({each.weight for each in candidates}) > 1
+        counts = ", ".join(
+            f"{each.in_flight}/{each.weight:g}" if weighted else str(each.in_flight)
+            for each in candidates[:SCANNED_MOST]
+        )
+        more = ", …" if len(candidates) > SCANNED_MOST else ""
+        what = "requests in flight for its weight" if weighted else "requests in flight"
+        return f"fewest {what}: {backend.in_flight} of {counts}{more}"
+
     def _switch(self, candidates: Candidates) -> None:
         """Go on where these candidates were left; an identity stands for a tuple as long as we hold that tuple."""
         known = self._known.get(id(candidates))

@@ -26,7 +26,7 @@ from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader,
 from lb_core.engine.forwarding import Forwarding
 from lb_core.engine.request_heads import RequestHead, read_request
 from lb_core.engine.retries import EVENTS
-from lb_core.engine.scanning import scan_request
+from lb_core.speedups import scan_request
 from lb_core.engine.special import Plain, Special
 from lb_core.errors import RequestError
 

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lb_core.backend import Backend
+from lb_core.decisions import RECORDED
 from lb_core.engine.announcing import header_for
 from lb_core.engine.answers import SAID, problem
 from lb_core.engine.connections import IDLE_LIMIT, connect, drop
@@ -28,9 +29,8 @@ from lb_core.engine.retries import (
     ADD_HOST,
     BUDGETED,
     EVENTS,
-    NOTED,
-    RECORDED,
     KEEPING,
+    NOTED,
     RENAMED,
     REPLAY_LIMIT,
     WAITED,
@@ -51,6 +51,7 @@ from lb_core.exchange import Exchange, Response
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from lb_core.decisions import Decision
     from lb_core.engine.downstream import Downstream
     from lb_core.engine.request_heads import RequestHead
     from lb_core.engine.upstream import Upstream
@@ -77,9 +78,10 @@ class Forwarding(Exchange):
     that must not outlive the exchange; `unusual` holds the flags of `retries`.
     """
 
-    __slots__ = ("body", "downstream", "payload", "pending", "trying", "unusual", "upstream")
+    __slots__ = ("body", "decision", "downstream", "payload", "pending", "trying", "unusual", "upstream")
 
     body: bytes
+    decision: Decision | None
     downstream: Downstream
     payload: bytes | None
     pending: list[Cancellable] | None
@@ -97,7 +99,7 @@ class Forwarding(Exchange):
         self.raw_host = host
         self.response_head = self.body = b""
         self._headers = self._response_headers = self._state = self.error = None
-        self.backend = self.upstream = self.payload = self.pending = None
+        self.backend = self.upstream = self.payload = self.pending = self.decision = None
         self.attempts = self.status = self.bytes_in = self.bytes_out = self.unusual = 0
         self.first_byte = self.ended = self.asked = 0.0
         self.trying = False
@@ -252,8 +254,16 @@ class Forwarding(Exchange):
         self._wait_for(self._connect(backend))
 
     def _nobody(self) -> None:
-        """No candidate: another pool serves instead, else wait for a first check, else 503."""
+        """No candidate: who drains keeps its clients, or another pool serves, else wait for a first check, else 503."""
         route = self.route
+        try:
+            own = route.keeps(self) if route.keeps is not None else None
+        except Exception as error:
+            self._plugin_failed(error, "keeps")
+            return
+        if own is not None:
+            self.choose((own,))
+            return
         instead = route.instead(self)
         decisions = self.downstream.engine.decisions
         if instead is not None:
@@ -283,9 +293,18 @@ class Forwarding(Exchange):
         if standby is not None and pool is not self.route.pool:
             self.flag(standby.word)
             host = standby.host
-        if host or self.unusual & RENAMED:
-            self.unusual |= RENAMED
-            self.payload = _named(self.payload or b"", host or self.request[2] or b"")
+        if self.payload is not None and (host or self.unusual & RENAMED):
+            self.payload = self._renamed(self.payload, host)
+
+    def _renamed(self, payload: bytes, host: bytes) -> bytes:
+        """The request with this Host; with an empty one as it would be without the standby."""
+        self.unusual |= RENAMED
+        usual = self.request[2]
+        if not host and (usual is None or self.route.send_backend_host):
+            self.add_host()
+            return _named(payload, b"")
+        self.unusual &= ~ADD_HOST
+        return _named(payload, host or usual or b"")
 
     def _further(self, pool: Pool, tried: Backend) -> tuple[Backend, ...]:
         """Who may be tried after one has failed: the others, or the same again; nobody behind a strict gate."""
@@ -365,7 +384,7 @@ class Forwarding(Exchange):
         self.upstream = connection
         connection.exchange = self
         downstream = self.downstream
-        if downstream.plain and not self.unusual:
+        if downstream.plain and self.unusual <= RECORDED:
             downstream.deadline = downstream.deadlines.now + self.route.header_timeout
             connection.transport.write(self.payload)  # type: ignore[arg-type]  # kept until it has been sent
         else:
@@ -388,10 +407,6 @@ class Forwarding(Exchange):
         """Say why a backend is or is not chosen, for the decision record."""
         super().note(why)
         self.unusual |= NOTED
-
-    def recorded(self) -> None:
-        """The decision record holds a choice of it, and wants to know how it ends."""
-        self.unusual |= RECORDED
 
     def add_host(self) -> None:
         """Let every attempt name its backend in Host."""
@@ -592,11 +607,12 @@ class Forwarding(Exchange):
 
 
 def _named(payload: bytes, host: bytes) -> bytes:
-    """A request with another Host."""
+    """A request with another Host, or with none."""
     end = payload.index(b"\r\n\r\n") + 2
     head = cut(payload[:end], [b"host:"])
     line = head.index(b"\r\n") + 2
-    return b"%bHost: %b\r\n%b%b" % (head[:line], host, head[line:], payload[end:])
+    field = b"Host: %b\r\n" % host if host else b""
+    return b"%b%b%b%b" % (head[:line], field, head[line:], payload[end:])
 
 
 def _with_host(payload: bytes, exchange: Forwarding) -> bytes:

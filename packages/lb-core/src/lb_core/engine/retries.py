@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 REPLAY_LIMIT = 64 * 1024
 BUDGET_MINIMUM = 3
-STALE, BUDGETED, WAITED, EVENTS, ADD_HOST, KEEPING, RENAMED, RECORDED, NOTED = (1 << bit for bit in range(9))
+STALE, BUDGETED, WAITED, EVENTS, ADD_HOST, KEEPING, RENAMED, NOTED = (1 << bit for bit in range(1, 9))
 """What is unusual about an exchange: a free retry was used, a place in the budget is held, it has waited for a backend,
 its answer is a stream of events, which may be silent for as long as a tunnel, its Host names the backend, a copy of
-its body is kept, its Host was replaced for the backends of another route, it is in the decision record, a plugin has
-noted something for that."""
+its body is kept, its Host was replaced for the backends of another route, a plugin has noted something about its
+choice. The lowest bit is RECORDED: such an exchange is sent like an ordinary one."""
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
@@ -46,7 +46,7 @@ def may_retry(exchange: Forwarding, error: AttemptError) -> bool:
     if is_stale(error) and not exchange.unusual & STALE:
         exchange.unusual |= STALE
         return is_idempotent(exchange)
-    if exchange.attempts > route.retry_attempts + (exchange.unusual & STALE):
+    if exchange.attempts > route.retry_attempts + bool(exchange.unusual & STALE):
         return False
     if isinstance(error, ConnectFailed):
         return route.retry_connect

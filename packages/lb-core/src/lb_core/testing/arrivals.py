@@ -73,6 +73,7 @@ class Load:
     def recorded(self, trace: Trace) -> Iterator[Request]:
         """The requests of a trace."""
         first = trace.requests[0].when if trace.requests else 0.0
-        for each in trace.requests:
-            work = each.work if each.work >= 0 else self._work()
-            yield each._replace(when=each.when - first, work=work)
+        return (
+            each._replace(when=each.when - first, work=each.work if each.work >= 0 else self._work())
+            for each in trace.requests
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, cast
 
-from lb_core.engine.retries import BUDGETED, WAITED, is_stale, may_retry
+from lb_core.engine.retries import BUDGETED, WAITED, may_retry
 from lb_core.errors import AttemptError, BackendReset, ConnectFailed, HeaderTimeout, PluginError
 from lb_core.testing.exchanges import SimulatedExchange
 
@@ -99,13 +99,11 @@ class Flow:
 
     def _strike(self, exchange: SimulatedExchange, fault: Fault) -> None:
         when, name = self.agenda.now + fault.after, exchange.backend and exchange.backend.name
-        match fault.kind:
-            case "status":
-                self.agenda.at(when, self._faulty, exchange)
-            case "refused":
-                self.agenda.at(when, self._failed, (exchange, ConnectFailed(f"backend {name} refused the connection")))
-            case "reset":
-                self.agenda.at(when, self._failed, (exchange, BackendReset(f"backend {name} reset the connection")))
+        if fault.kind == "status":
+            self.agenda.at(when, self._faulty, exchange)
+            return
+        error = ConnectFailed if fault.kind == "refused" else BackendReset
+        self.agenda.at(when, self._failed, (exchange, error(f"backend {name} {fault.kind} the connection")))
 
     def _nobody(self, exchange: SimulatedExchange) -> None:
         serving = self.route.serving
@@ -145,8 +143,7 @@ class Flow:
         backend = cast("Backend", exchange.backend)
         self._release(exchange, backend)
         exchange.error = error
-        if not is_stale(error):
-            backend.failures += 1
+        backend.failures += 1
         if route.on_backend_error is not None:
             route.on_backend_error(exchange, error)
         if may_retry(cast("Forwarding", exchange), error):  # it has what those rules look at

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.exchange import Exchange
 
-ROUNDS = 7
-PICKS = 1000
+ROUNDS = 5
+PICKS = 500
 
 
 def cost_of_pick(

@@ -75,6 +75,8 @@ class Scenario:
             parse_distribution(getattr(self, name))
         for name in ("timeout", "queue_timeout"):
             parse_duration(getattr(self, name))
+        if "ejection" in self.features:
+            raise ValueError("ejection is a setting of its own: write ejection={…}, or ejection=False")
         if not self.distribution.mean > 0:
             raise ValueError(f"service is {self.service}: a request takes longer than 0s")
         if self.trace is not None and not self.trace.requests:

@@ -141,28 +141,25 @@ class _Run:
         return route
 
     def _features(self, route: Route, plugins: Plugins | None) -> Iterator[tuple[str, object]]:
-        for name, value in self.scenario.features.items():
+        scenario, ejection = self.scenario, self.scenario.ejection is not False
+        for name, value in scenario.features.items():
             if callable(value):
                 yield name, fit(value, route, offers=self.offers)
                 continue
             known = (plugins or _installed()).features
             if name not in known:
                 raise PluginError(f"there is no feature {name!r}; installed are {', '.join(sorted(known))}")
-            yield name, fit(known[name].build, route, known[name].settings.model_validate(value), offers=self.offers)
-        wanted = self.scenario.ejection
-        if wanted is not False:
-            settings = EjectionSettings.model_validate(wanted)
-            jitter = stream(self.scenario.seed, "ejection").uniform
-            yield (
-                "ejection",
-                Ejection(
-                    route.pool,
-                    settings,
-                    later=self.agenda.later,
-                    clock=self.agenda.clock,
-                    jitter=lambda: jitter(0.9, 1.1),
-                ),
-            )
+            settings = known[name].settings.model_validate(value)
+            ejection = ejection and "ejection" not in known[name].replaces(settings)
+            yield name, fit(known[name].build, route, settings, offers=self.offers)
+        if ejection:
+            yield "ejection", self._ejection(route)
+
+    def _ejection(self, route: Route) -> Ejection:
+        settings = EjectionSettings.model_validate(self.scenario.ejection)
+        uniform = stream(self.scenario.seed, "ejection").uniform
+        later, clock = self.agenda.later, self.agenda.clock
+        return Ejection(route.pool, settings, later=later, clock=clock, jitter=lambda: uniform(0.9, 1.1))
 
     def _requests(self) -> Iterator[Request]:
         scenario = self.scenario

@@ -1,7 +1,7 @@
-"""The ordinary head, read in one go by lb-speedups where that is installed; None where it is not.
+"""What lb-speedups does in C, where that is installed; None where it is not.
 
-A scanner accepts what the general path would have read the same way and returns None for everything else, so it never
-decides what is refused.
+Each does the ordinary case as the Python beside it would, byte for byte, and returns None for everything else: so none
+of them decides what is refused, or how something odd is shown.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ scan_request: Callable[[bytes, int, int], RequestHead | None] | None
 """Data, the index of its blank line and the number of fields allowed, to what `read_request` returns."""
 scan_response: Callable[[bytes], tuple[int, int] | None] | None
 """Data that is one whole ordinary response, to its status and Content-Length."""
+log_json: Callable[..., bytes | None] | None
+"""The parts of an exchange, in the order of the access log's line, to that line."""
 
 try:
-    from lb_speedups import scan_request, scan_response
+    from lb_speedups import log_json, scan_request, scan_response
 except ImportError:
-    scan_request = scan_response = None
+    log_json = scan_request = scan_response = None

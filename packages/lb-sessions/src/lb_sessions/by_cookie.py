@@ -1,0 +1,128 @@
+"""Sticky sessions by a cookie that names the client's backend.
+
+    select_backend   the cookie's backend where it can serve; else the strategy decides, and the exchange is remembered
+    keeps            the same where nobody is a candidate: when all drain, each serves its own until its deadline
+    on_response      a client whose backend is new to it gets another cookie
+    on_complete      forget who got no answer
+
+A request with the cookie of a candidate costs one search of its head and one look into a dict, and sets nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lb_core import hookimpl
+from lb_sessions.cookie import Cookie
+from lb_sessions.obstacles import obstacle
+from lb_sessions.owners import Owners
+from lb_sessions.secret import Secret
+
+if TYPE_CHECKING:
+    from lb_core import Backend, Exchange, Pool
+    from lb_sessions.settings import StickySettings
+
+
+class CookieSessions:
+    """The feature `sticky_sessions` of one route, by cookie.
+
+    `given` counts clients that had no backend, `moved` those that were given another one.
+    """
+
+    __slots__ = ("_cookie", "_decided", "_owners", "_search", "_sign", "given", "moved", "secret", "settings")
+
+    def __init__(self, settings: StickySettings) -> None:
+        self.settings = settings
+        self._cookie = Cookie(settings)
+        self._search, self._sign = self._cookie.search, self._cookie.sign
+        self._owners: dict[Pool, Owners] = {}
+        self._decided: dict[Exchange, Backend | None] = {}
+        self.secret = Secret(settings)
+        self.given = 0
+        self.moved = 0
+
+    @hookimpl
+    def select_backend(self, exchange: Exchange, candidates: tuple[Backend, ...]) -> Backend | None:
+        """The client's own backend."""
+        head = exchange.head
+        found = self._search(head)
+        if found is not None:
+            owners = self._owners.get(exchange.pool)
+            if owners is not None and owners.candidates is candidates:
+                backend = owners.ready.get(found[1])
+                if backend is not None and backend.in_flight < backend.limit and head.count(self._sign) == 1:
+                    if self._decided:
+                        self._decided.pop(exchange, None)
+                    return backend
+        return self._unusual(exchange, candidates)
+
+    def _unusual(self, exchange: Exchange, candidates: tuple[Backend, ...]) -> Backend | None:
+        """The same by the letter; remembers whom the strategy has to find a backend for."""
+        token = self._cookie.token(exchange.head)
+        owner = self._owner(exchange.pool, token) if token else None
+        if owner is not None:
+            why = obstacle(owner, exchange, candidates)
+            if not why:
+                self._decided.pop(exchange, None)
+                return owner
+            exchange.note(f"its client is {owner.name}'s, which {why}")
+        self._decided[exchange] = owner
+        return None
+
+    def keeps(self, exchange: Exchange) -> Backend | None:
+        """The client's own backend where nobody takes new ones."""
+        token = self._cookie.token(exchange.head)
+        owner = self._owner(exchange.pool, token) if token else None
+        return owner if owner is not None and not obstacle(owner, exchange, ()) else None
+
+    def _owner(self, pool: Pool, token: bytes) -> Backend | None:
+        secret = self.secret.existing()  # none was made yet: then nobody has a token
+        return self._owners_in(pool, secret).owner(token) if secret else None
+
+    def _owners_in(self, pool: Pool, secret: bytes) -> Owners:
+        owners = self._owners.get(pool)
+        if owners is None:
+            owners = self._owners[pool] = Owners(pool, secret)
+        else:
+            owners.settle()
+        return owners
+
+    @hookimpl
+    def on_response(self, exchange: Exchange) -> None:
+        """Give a client its cookie, where its backend is another than its cookie says."""
+        if self._decided and exchange in self._decided:
+            before, now = self._decided.pop(exchange), exchange.backend
+            if now is None or now is before:
+                return
+            if before is None:
+                self.given += 1
+            else:
+                self.moved += 1
+                exchange.flag("repicked")
+            token = self._owners_in(exchange.pool, self.secret.made()).token(now)
+            tls = exchange.client_scheme == "https"
+            exchange.response_headers.add("Set-Cookie", self._cookie.setting(token, tls=tls))
+
+    @hookimpl
+    def on_complete(self, exchange: Exchange) -> None:
+        """Forget an exchange that ended without a response of a backend."""
+        if self._decided:
+            self._decided.pop(exchange, None)
+
+    def why(self, exchange: Exchange, candidates: tuple[Backend, ...], backend: Backend) -> str:
+        """Why it was chosen, for the decision record."""
+        del exchange
+        drains = "" if backend in candidates else ", though it takes no new ones"
+        return f"the client's own, by the cookie {self.settings.cookie}{drains}"
+
+    def inherit(self, old: object) -> None:
+        """Go on with the secret, where the settings still name it, and with the counts."""
+        if isinstance(old, CookieSessions):
+            mine, before = self.settings, old.settings
+            if (mine.secret, mine.secret_file) == (before.secret, before.secret_file):
+                self.secret = old.secret
+            self.given, self.moved = old.given, old.moved
+
+    def describe(self) -> str:
+        """How many clients were given a backend, and how many another one."""
+        return f"cookie {self.settings.cookie}: {self.given} clients given a backend, {self.moved} moved to another"
