@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import subprocess
 from dataclasses import dataclass
@@ -9,13 +10,22 @@ from dataclasses import dataclass
 from benchmarks.backends import KIB, MIB
 from benchmarks.processes import LOAD_CPU, Failed, Processes
 
+STICKY_SECRET = "a secret of the benchmark, and of nothing else"
+
+
+def sticky(backend: str) -> str:
+    """The cookie of a client that stays with a backend of the route `*` of `lb-full`."""
+    token = hmac.digest(STICKY_SECRET.encode(), f"*/{backend}".encode(), "sha256").hex()[:16]
+    return f"lb_sticky={token}"
+
+
 # What a browser sends besides Host: nine fields, 450 bytes.
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36",
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
     "Accept-Language": "en-US,en;q=0.5",
     "Accept-Encoding": "gzip, deflate, br",
-    "Cookie": "session_id=abcdef0123456789; theme=dark",
+    "Cookie": f"session_id=abcdef0123456789; {sticky('one')}",
     "Referer": "http://example.com/page",
     "Cache-Control": "no-cache",
     "Sec-Fetch-Mode": "navigate",
@@ -23,7 +33,9 @@ BROWSER = {
 }
 
 # 512 requests made beforehand, each different, so that no proxy gains by remembering the last head it saw.
-DIFFERENT = """
+DIFFERENT = f"""
+local clients = {{[0] = "{sticky("one")}", "{sticky("two")}"}}"""
+DIFFERENT += """
 local requests = {}
 local number = 0
 function init(args)
@@ -31,7 +43,7 @@ function init(args)
     local headers = {}
     for name, value in pairs(wrk.headers) do headers[name] = value end
     headers["Referer"] = "http://example.com/page/" .. (k * 7919)
-    headers["Cookie"] = "session_id=" .. string.format("%016x", k * 104729) .. "; theme=dark"
+    headers["Cookie"] = "session_id=" .. string.format("%016x", k * 104729) .. "; " .. clients[k % 2]
     requests[k] = wrk.format("GET", "/items/" .. k .. "?page=" .. (k % 9), headers)
   end
 end

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.load import STICKY_SECRET
 from benchmarks.processes import PROXY_CPU, Processes, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from benchmarks.backends import Backends
 
 LB = Path(sys.executable).with_name("lb")
+WITHOUT_SPEEDUPS = "import sys; sys.modules['lb_speedups'] = None; from lb_core.cli import main; sys.exit(main())"
+PURE = [sys.executable, "-c", WITHOUT_SPEEDUPS]
+"""The same command as somebody has it who did not install lb-speedups."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,21 @@ routes:
 """
 
 
-def lb_full_config(backends: Backends, port: int, log: Path) -> str:
-    """A configuration of lb with everything switched on that can be."""
+EVERYTHING = {
+    "rate_limit": "{requests: 1000000000, window: 60s, key: client_ip}",
+    "sticky_sessions": f'{{secret: "{STICKY_SECRET}"}}',
+    "circuit_breaker": "{threshold: 5, timeout: 60s}",
+    "failover": "backup.example.com",
+    "allow_clients": "[127.0.0.0/8]",
+    "slow_start": "30s",
+}
+"""What `lb-full` has on its route, beside what the engine brings."""
+
+
+def lb_full_config(backends: Backends, port: int, log: Path, features: Mapping[str, str] = EVERYTHING) -> str:
+    """A configuration of lb with everything switched on that most would ever have on one route."""
     first, second = backends.addresses
+    sections = "\n".join(f"    {name}: {value}" for name, value in features.items())
     return f"""
 listeners:
   web:
@@ -65,6 +81,7 @@ defaults:
   retry: {{attempts: 1, on: [connect, reset], budget: 20%}}
   ejection: {{consecutive_failures: 5, duration: 30s, max_ejected: 50%}}
 routes:
+  backup.example.com: {{backends: ["{second}"]}}
   "*":
     backends:
       one: {{url: "http://{first}", weight: 2, max_connections: 1000}}
@@ -72,6 +89,7 @@ routes:
     strategy: least_connections
     max_body: 200MiB
     health_check: {{path: /, interval: 10s, timeout: 3s, healthy_after: 2, unhealthy_after: 3, expect: 200-399}}
+{sections}
     match:
       - {{path_prefix: /never, methods: [GET], headers: {{X-Beta: "1"}}}}
 """
@@ -80,6 +98,11 @@ routes:
 def _lb(processes: Processes, backends: Backends, port: int) -> list[str]:
     config = processes.write("lb.yaml", lb_config(backends, port))
     return [str(LB), "run", "-c", str(config)]
+
+
+def _lb_pure(processes: Processes, backends: Backends, port: int) -> list[str]:
+    config = processes.write("lb-pure.yaml", lb_config(backends, port))
+    return [*PURE, "run", "-c", str(config)]
 
 
 def _lb_full(processes: Processes, backends: Backends, port: int) -> list[str]:
@@ -172,5 +195,6 @@ PEERS: dict[str, Callable[[Processes, Backends, int], list[str]]] = {
     "caddy": _caddy,
     "lb": _lb,
     "lb-full": _lb_full,
+    "lb-pure": _lb_pure,
     "nginx-buffered": _nginx_buffered,
 }

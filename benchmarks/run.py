@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 NOISY_CORES = 0.3
 ERRORS_ALLOWED = 0.001
 # Peers that say something on some workloads only; measuring them on all would cost minutes.
-ONLY = {"lb-full": ("get",), "nginx-buffered": ("get16k", "chunked16k", "get1m", "get100m")}
+ONLY = {
+    "lb-full": ("get",),
+    "lb-pure": ("get", "close"),
+    "nginx-buffered": ("get16k", "chunked16k", "get1m", "get100m"),
+}
 
 
 def main() -> int:

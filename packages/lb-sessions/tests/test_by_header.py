@@ -14,7 +14,7 @@ from lb_sessions.by_header import slot_of
 from lb_sessions.rendezvous import best
 
 VALUES = [f"user{number}" for number in range(400)]
-SLOTS = range(20_000)
+SLOTS = range(10_000)
 
 
 class Balancing:
@@ -139,10 +139,10 @@ def test_a_backup_has_no_values_while_others_are_there() -> None:
 def test_shares_follow_the_weights() -> None:
     backends = pool(a={"weight": 1}, b={"weight": 3})
     found = Counter(best(slot, backends) for slot in SLOTS)
-    assert 0.74 < found[backends[1]] / len(SLOTS) < 0.76
+    assert 0.73 < found[backends[1]] / len(SLOTS) < 0.77
     equal = pool(10)
     counts = Counter(best(slot, equal) for slot in SLOTS)
-    assert all(1800 < counts[each] < 2200 for each in equal)
+    assert all(850 < counts[each] < 1150 for each in equal)
 
 
 def test_another_weight_moves_no_more_than_it_must() -> None:
@@ -152,7 +152,7 @@ def test_another_weight_moves_no_more_than_it_must() -> None:
     after = [best(slot, backends) for slot in SLOTS]
     moved = [(was, now) for was, now in zip(before, after, strict=True) if was is not now]
     assert set(moved) == {(backends[0], backends[1])}
-    assert 0.15 < len(moved) / len(SLOTS) < 0.185  # a sixth: from a half to two thirds
+    assert 0.145 < len(moved) / len(SLOTS) < 0.19  # a sixth: from a half to two thirds
 
 
 def test_a_weight_of_0_keeps_a_part_for_the_drain() -> None:

@@ -83,8 +83,11 @@ def test_the_name_elsewhere_is_no_second_cookie() -> None:
 
 
 PIECES = st.sampled_from(
-    [b"lb_sticky=0123456789abcdef", b"lb_sticky=", b"lb_sticky", b"0123456789abcdef", b"; ", b";", b" ", b"\t", b"a=b"]
-    + [b",", b"=", b"x", b"\r\nCookie: ", b"\r\ncookie:", b"\r\nX: "]
+    [
+        *(b"lb_sticky=0123456789abcdef", b"lb_sticky=", b"lb_sticky", b"0123456789abcdef"),
+        *(b"; ", b";", b" ", b"\t", b"a=b", b",", b"=", b"x"),
+        *(b"\r\nCookie: ", b"\r\ncookie:", b"\r\nX: "),
+    ]
 )
 
 
@@ -122,9 +125,11 @@ def test_the_attributes() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    "PHPSESSID JSESSIONID connect.sid session sessionid ASP.NET_SessionId ASPSESSIONIDQADTCRQS _session_id sid "
-    "laravel_session ci_session rack.session .AspNetCore.Session PLAY_SESSION CFID wordpress_logged_in_0af1 "
-    "session-id my_session_token koa.sess".split(),
+    [
+        *("PHPSESSID", "JSESSIONID", "connect.sid", "session", "sessionid", "ASP.NET_SessionId", "_session_id", "sid"),
+        *("ASPSESSIONIDQADTCRQS", "laravel_session", "ci_session", "rack.session", ".AspNetCore.Session", "CFID"),
+        *("PLAY_SESSION", "wordpress_logged_in_0af1", "session-id", "my_session_token", "koa.sess"),
+    ],
 )
 def test_names_of_applications_sessions(name: str) -> None:
     assert is_session_name(name)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 import lb_sessions
 from lb_core import LoadBalancer
 from lb_core.config import config_from_tree
 from lb_core.plugins import Plugins
 from lb_sessions import CookieSessions, HeaderSessions
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def balancer(**routes: Any) -> LoadBalancer:

@@ -96,6 +96,14 @@ class Decision:
         self.names = [backend.name for backend in shown]
         self.in_flight = [backend.in_flight for backend in shown]
 
+    def show(self, pool: Pool) -> None:
+        """Note why nobody in a pool is a candidate."""
+        shown = pool.backends[:LARGEST]
+        self.names = [backend.name for backend in shown]
+        self.in_flight = [backend.in_flight for backend in shown]
+        self.add("states", [_state(backend) for backend in shown])
+        self.add("others", len(pool.backends) - len(shown))
+
     def as_data(self, now: float, wall: float) -> dict[str, Any]:
         """Plain data, for JSON; `now` and `wall` are the same moment by both clocks."""
         more = self.more or {}
@@ -116,7 +124,7 @@ class Decision:
             "candidates": [
                 {"name": name, "in_flight": count, "score": score, "state": state}
                 for name, count, score, state in zip(
-                    self.names, self.in_flight or none, more.get("scores", none), more.get("states", none), strict=True
+                    self.names, self.in_flight, more.get("scores", none), more.get("states", none), strict=True
                 )
             ],
             "other_candidates": more.get("others", 0),
@@ -192,6 +200,8 @@ class Decisions:
         """Nobody can take it now: it waits, or is refused, for the reason given."""
         record = self._current(exchange, exchange.pool.candidates)
         record.who, record.choice, record.why = "queue", "", why
+        if not record.names:
+            record.show(exchange.pool)
 
     def turn(self, exchange: Exchange) -> None:
         """It has waited, and chooses again."""
@@ -211,11 +221,8 @@ class Decisions:
         """There is no candidate."""
         record = self._add(exchange, exchange.attempts + 1)
         pool = _left(exchange)
-        shown = pool.backends[:LARGEST]
         record.who, record.why = "nobody", why
-        record.names = [backend.name for backend in shown]
-        record.add("states", [_state(backend) for backend in shown])
-        record.add("others", len(pool.backends) - len(shown))
+        record.show(pool)
         record.add("pool", pool.name)
         _take_notes(record, exchange)
 

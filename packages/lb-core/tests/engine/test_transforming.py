@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +57,7 @@ def test_whatever_the_framing_and_the_cuts(body: bytes, framing: str, cuts: list
     said, data = framed(framing, body)
     transforming = Transforming(Doubling(), said)
     marks = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    pieces = [data[begin:end] for begin, end in zip(marks, marks[1:], strict=False)]
+    pieces = [data[begin:end] for begin, end in pairwise(marks)]
     out = transforming.feed(pieces[0])
     if in_chunks:
         out = transforming.begin_chunks(out)

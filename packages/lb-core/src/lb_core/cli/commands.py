@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +21,12 @@ class Commands(click.Group):
     @cached_property
     def of_plugins(self) -> Mapping[str, click.Command]:
         """The commands that installed plugins offer."""
-        return {command.name: _as_click(command) for command in _offered() if command.name not in self.commands}
+        from lb_core.cli.declared import offered
+
+        commands, problems = offered()
+        for problem in problems:
+            click.echo(f"lb: {problem}", err=True)
+        return {command.name: _as_click(command) for command in commands}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One command."""
@@ -53,33 +56,5 @@ def _as_click(command: Command) -> click.Command:
         click.Option(["--control"], metavar="PATH", help=CONTROL),
     ]
     text = f"{command.help}\n\nRuns inside the running balancer."
-    return click.Command(command.name, params=parameters, callback=run, help=text)
-
-
-def _offered() -> list[Command]:
-    """What the plugins' modules offer; those without commands are not even imported, they may be large."""
-    from importlib.metadata import entry_points
-
-    from lb_core.hooks import GROUP
-
-    found: list[Command] = []
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        try:
-            if _may_offer(point.module):
-                register = getattr(point.load(), "register_commands", None)
-                found += register() if callable(register) else ()
-        except (Exception, SystemExit) as error:
-            click.echo(f"lb: plugin {point.name!r} is left out: {type(error).__name__}: {error}", err=True)
-    return found
-
-
-def _may_offer(module: str) -> bool:
-    """Whether a module's source speaks of commands, or cannot be read."""
-    if module in sys.modules:
-        return True
-    spec = find_spec(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return True
-    with open(spec.origin, encoding="utf-8") as source:
-        text = source.read()
-    return "register_commands" in text or "import *" in text
+    short = command.help.partition(": ")[0].rstrip(".") + "."
+    return click.Command(command.name, params=parameters, callback=run, help=text, short_help=short)

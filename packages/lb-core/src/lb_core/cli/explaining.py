@@ -173,7 +173,7 @@ def _decision(each: Data) -> list[str]:
     by = f", chosen by {each['who']}" if each["who"] else ""
     lines = [
         f"{title}, after {max(later, 0):.1f} ms, in pool {each['pool']}",
-        f"  choice   {each['choice']}{by}" if each["choice"] else f"  choice   nobody: {each['who']}",
+        f"  choice   {each['choice']}{by}" if each["choice"] else f"  choice   nobody ({each['who']})",
     ]
     lines += [f"  because  {each['why']}"] if each["why"] else []
     lines += [f"  failed   {each['error']}"] if each["error"] else []

@@ -48,7 +48,7 @@ def make_directory(path: Path, uid: int) -> None:
 def new_socket(directory: Path, pid: int) -> Path:
     """The path for a socket of this process; what dead ones have left is removed."""
     for left in directory.iterdir():
-        if _is_left_over(left):
+        if _is_left_over(left, pid):
             with suppress(OSError):
                 left.unlink()
     path, number = directory / f"{pid}.sock", 2
@@ -58,11 +58,11 @@ def new_socket(directory: Path, pid: int) -> Path:
 
 
 def sockets(environ: Mapping[str, str], uid: int) -> list[Path]:
-    """The sockets of balancers that run, as far as one can tell without asking them."""
+    """The sockets at which somebody listens."""
     found: list[Path] = []
     for directory in directories(environ, uid):
         if not _fault(directory, uid):
-            found += [path for path in sorted(directory.iterdir()) if _SOCKET(path.name) and not _is_left_over(path)]
+            found += [path for path in sorted(directory.iterdir()) if _SOCKET(path.name) and _listens(path)]
     return found
 
 
@@ -79,14 +79,14 @@ def _fault(directory: Path, uid: int) -> str:
     return ""
 
 
-def _is_left_over(path: Path) -> bool:
-    """Whether it is a socket of a dead process: nobody of that number lives, and nobody listens.
+def _is_left_over(path: Path, own: int) -> bool:
+    """Whether it is a socket of a dead process: nobody of that number lives but us, and nobody listens.
 
-    Both are asked: the number may be of another machine that shares the directory, and a socket refuses connections
-    for a moment while it is being made.
+    Both are asked: the process may be in another container that shares the directory, and a socket refuses connections
+    for a moment while it is being made. In a container a new process often has the number of the one before.
     """
     named = _SOCKET(path.name)
-    return named is not None and not _lives(int(named[1])) and not _listens(path)
+    return named is not None and (int(named[1]) == own or not _lives(int(named[1]))) and not _listens(path)
 
 
 def _lives(pid: int) -> bool:
