@@ -104,29 +104,32 @@ async def test_open_with_nobody_left_answers_503_with_the_seconds_until_it_is_tr
 
 
 async def test_half_open_lets_one_probe_through_under_fifty_clients_and_two_passes_close_it() -> None:
-    at_once = most = 0
-    healthy = False
+    passes = [asyncio.Event(), asyncio.Event()]
+    probes = 0
 
-    async def serve(seen: Request) -> None:
-        nonlocal at_once, most
-        if not healthy:
-            seen.write(BAD)
-            return
-        at_once += 1
-        if state(balancer, "backend0") == "up" and breaker(balancer).states()["backend0"] == 1:
-            most = max(most, at_once)
-        await asyncio.sleep(0.02)
-        at_once -= 1
+    async def probed(seen: Request) -> None:
+        nonlocal probes
+        probes += 1
+        if probes <= 2:
+            await passes[probes - 1].wait()
         seen.write(response(b"ok"))
 
-    async with balancing(Backend(serve), circuit_breaker=QUICK) as balancer:
+    backend = Backend((BAD,))
+    async with balancing(backend, circuit_breaker=QUICK) as balancer:
         await ask(balancer, 3)
         assert kinds(balancer) == ["opened"]
-        healthy = True
+        backend.script = probed
         await until(lambda: "breaker_half_open" in balancer.events)
-        answers = await asyncio.gather(*[balancer.ask(GET) for _ in range(50)])
+        asking = [asyncio.create_task(balancer.ask(GET)) for _ in range(50)]
+        await until(lambda: balancer.balancer.routes["*"].queued == 49)
+        assert (probes, balancer.in_flight()["*/backend0"]) == (1, 1)
+        passes[0].set()
+        await until(lambda: probes == 2)
+        await asyncio.sleep(0.02)
+        assert (probes, balancer.in_flight()["*/backend0"]) == (2, 1), "one pass is not enough"
+        passes[1].set()
+        answers = [await each for each in asking]
         assert [answer.status for answer in answers] == [200] * 50, "who waits is served once it is closed"
-        assert most == 1
         assert kinds(balancer) == ["opened", "half_open", "closed"]
         assert breaker(balancer).states() == {"backend0": 0}
         pool = balancer.balancer.routes["*"].pool
@@ -291,6 +294,7 @@ async def test_events_name_the_backend_and_the_reason_and_describe_says_the_same
         (line,) = breaker(balancer).describe()
         assert line.startswith("bad: open for 0s: 3 failures in a row, the last: status 503; tried again in")
         explained = balancer.balancer.explain("GET", "http://example.com/")
+        assert dict(explained.states)["circuit_breaker"][0].startswith("bad: open for 0s: 3 failures in a row")
         found = {each.name: each for each in explained.backends}
         assert (found["bad"].state, found["bad"].candidate) == ("ejected", False)
         assert found["bad"].reason == "breaker open: 3 failures in a row, the last: status 503"
@@ -384,25 +388,24 @@ async def test_scope_route_closes_the_whole_route_and_leaves_the_pool_to_others(
 
 
 async def test_scope_route_lets_one_probe_through_at_a_time() -> None:
-    at_once = most = 0
+    gate = asyncio.Event()
 
-    async def serve(seen: Request) -> None:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        await asyncio.sleep(0.03)
-        at_once -= 1
+    async def hold(seen: Request) -> None:
+        await gate.wait()
         seen.write(response(b"ok"))
 
     backend = Backend((BAD,))
     async with balancing(backend, circuit_breaker=ROUTE) as balancer:
         await ask(balancer, 3)
-        backend.script = serve
+        backend.script = hold
         await until(lambda: "breaker_half_open" in balancer.events)
-        answers = await asyncio.gather(*[balancer.ask(GET) for _ in range(50)])
+        asking = [asyncio.create_task(balancer.ask(GET)) for _ in range(50)]
+        await until(lambda: sum(each.done() for each in asking) == 49)
+        assert len(backend.requests) == 4
+        gate.set()
+        answers = [await each for each in asking]
         assert Counter(answer.status for answer in answers) == {200: 1, 503: 49}
         assert {answer["retry-after"] for answer in answers if answer.status == 503} == {b"1"}
-        assert most == 1
         assert (await balancer.ask(GET)).status == 200
         assert kinds(balancer) == ["opened", "half_open", "closed"]
         assert await ask(balancer, 4) == {200: 4}

@@ -412,6 +412,22 @@ async def test_a_transform(script: Script) -> None:
             assert answer["content-type"] in (b"text/html", b"text/plain")
 
 
+async def test_several_transforms_follow_each_other() -> None:
+    """In the order of the hooks: what shouts is compressed, and then kept to the end."""
+
+    class Shouts:
+        @hookimpl(tryfirst=True)
+        def on_response(self, exchange: Exchange) -> None:
+            exchange.transform = Shouting()
+
+    for sent in (of_type(), (CHUNKED, 0.01, chunked(TEXT))):
+        async with compressing(sent, Shouts(), Assigns(Keeping)) as running, await running.client() as client:
+            for _ in range(2):
+                assert plain(await client.ask(request("/", b"", BOTH))) == TEXT.upper() + b"!"
+            feature = dict(running.balancer.routes["*"].parts)["compression"]
+            assert feature.describe() == "0 answers are being compressed"
+
+
 @pytest.mark.parametrize("script", SAYS)
 async def test_a_transform_that_waits(script: Script) -> None:
     async with balancing(Backend(script), plugins=[Assigns(Keeping)]) as running:

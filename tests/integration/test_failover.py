@@ -108,8 +108,9 @@ async def test_explain_says_where_a_request_would_go() -> None:
         ask = balancer.balancer.explain
         assert ask("GET", "http://example.com/").outcome == f"sent to {main.address}"
         maintain(balancer)
-        outcome = ask("GET", "http://example.com/").outcome
-        assert outcome == f"sent to {backup.address}, failover to backup.example.com"
+        explained = ask("GET", "http://example.com/")
+        assert dict(explained.states)["failover"] == ("backup.example.com has served for 0s",)
+        assert explained.outcome == f"sent to {backup.address}, failover to backup.example.com"
         maintain(balancer, route="backup.example.com")
         assert ask("GET", "http://example.com/").outcome == "answered with 503 (no_backend)"
 

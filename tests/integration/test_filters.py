@@ -431,6 +431,17 @@ async def test_too_many_checks_are_refused_and_the_right_ones_pass() -> None:
         assert (await running.ask(request("/", b"", basic("slow")))).status == 200
 
 
+async def test_a_route_that_is_closed_checks_nothing_any_more() -> None:
+    async with balancing(backend := Backend(), basic_auth={"users": HASHES}) as running:
+        feature = dict(running.balancer.routes["*"].parts)["basic_auth"]
+        assert feature.describe() == "2 users may pass"
+        assert (await running.ask(request("/", b"", basic("alice")))).status == 200
+        feature.close()
+        assert (await running.ask(request("/", b"", basic("alice")))).status == 200, "that is known already"
+        assert (await running.ask(request("/", b"", basic("bøb")))).status == 503
+        assert len(backend.requests) == 2
+
+
 async def test_a_client_that_leaves_during_a_check() -> None:
     slow = bcrypt.hashpw(b"slow", bcrypt.gensalt(10)).decode()
     async with balancing(backend := Backend(), basic_auth={"users": {"slow": slow}}) as running:

@@ -82,6 +82,15 @@ async def test_fields_of_the_answer_go_to_the_backend_and_never_the_client_s() -
         assert not {b"x_user", b"x-absent"} & {name for name, _ in seen.fields}
 
 
+async def test_a_copied_field_takes_the_place_of_what_another_feature_set() -> None:
+    async with Backend(YES) as auth:
+        section = {"address": f"http://{auth.address}", "copy_headers": ["X-User"]}
+        edits = {"request": {"set": {"X-User": "nobody"}}}
+        async with balancing(backend := Backend(), edit_headers=edits, forward_auth=section) as running:
+            assert (await running.ask(request())).status == 200
+            assert backend.messages[0]["x-user"] == b"ann"
+
+
 async def test_a_field_that_the_engine_would_cut_from_a_client_is_kept() -> None:
     answer = response(b"", "X-Forwarded-User: ann")
     async with guarded(answer, copy_headers=["X-Forwarded-User"]) as all_of:
@@ -142,10 +151,12 @@ async def test_an_upload_that_passes_waits_for_the_answer() -> None:
 )
 async def test_no_answer_lets_nobody_pass(script: Script, caplog: pytest.LogCaptureFixture) -> None:
     async with guarded(script, timeout="150ms") as all_of:
-        answer = await all_of.running.ask(request("/", b"", "Accept: application/json"))
-        assert (answer.status, b"auth_unavailable" in answer.body) == (503, True)
+        for _ in range(2):
+            answer = await all_of.running.ask(request("/", b"", "Accept: application/json"))
+            assert (answer.status, b"auth_unavailable" in answer.body) == (503, True)
+            assert all_of.running.last.flags
         assert not all_of.backend.requests
-        assert all_of.running.last.flags
+        assert [record.name for record in caplog.records] == ["lb.filters"], "said once a second"
         assert "forward_auth" in caplog.text
 
 

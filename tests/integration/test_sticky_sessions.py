@@ -29,6 +29,7 @@ from tests.support.wire import Message, request, response
 
 if TYPE_CHECKING:
     from lb_core import Backend as Chosen
+    from lb_core import Exchange
 
 SECRET = "a secret of the tests, long enough"
 STICKY = {"secret": SECRET}
@@ -349,12 +350,15 @@ async def test_a_draining_backend_serves_its_clients_until_the_deadline() -> Non
     async with balancing(*three(), sticky_sessions=STICKY) as balancer:
         pool = balancer.balancer.routes["*"].pool
         mine = await client_of(balancer, "a")
-        pool.set_mode(the(balancer, "a"), "draining", seconds=0.4)
+        pool.set_mode(the(balancer, "a"), "draining")
+        assert the(balancer, "a").drains_until - pool.clock() > 29
         for _ in range(6):
             answer = await balancer.ask(with_cookie(mine))
             assert (answer.body, "set-cookie" in answer) == (b"a", False)
             assert (await balancer.ask(GET)).body != b"a"
-        await asyncio.sleep(max(0.0, the(balancer, "a").drains_until - pool.clock()) + 0.01)
+        pool.set_mode(the(balancer, "a"), "active")
+        pool.set_mode(the(balancer, "a"), "draining", seconds=0.05)
+        await asyncio.sleep(0.06)
         answer = await balancer.ask(with_cookie(mine))
         assert answer.body in (b"b", b"c")
         assert cookie_of(answer) != mine
@@ -399,6 +403,19 @@ async def test_the_only_backend_drains_and_dies() -> None:
         assert (await balancer.ask(with_cookie(mine))).body == b"a"
         await a.stop()
         assert (await balancer.ask(with_cookie(mine))).status == 503
+
+
+async def test_a_plugin_that_fails_to_say_whom_it_keeps_is_answered_with_500() -> None:
+    def fails(exchange: Exchange) -> None:
+        raise RuntimeError(exchange.path)
+
+    async with balancing(Backend(name="a"), sticky_sessions=STICKY) as balancer:
+        route = balancer.balancer.routes["*"]
+        route.keeps = fails
+        assert (await balancer.ask(GET)).status == 200
+        route.pool.set_mode(the(balancer, "a"), "draining")
+        assert (await balancer.ask(GET)).status == 500
+        assert balancer.last.flags == ("plugin_error",)
 
 
 async def test_weight_0_in_a_reload_drains_it_too() -> None:

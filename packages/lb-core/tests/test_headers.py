@@ -150,6 +150,31 @@ def test_against_a_plain_list(begin: list[tuple[str, str]], steps: list[tuple[st
         assert headers[name] == ", ".join(value for each, value in model if each.lower() == name.lower())
 
 
+@given(st.lists(st.tuples(NAME, VALUE), max_size=6), st.lists(STEP, max_size=12), st.booleans())
+def test_a_head_that_is_read_lazily_is_the_same_list(
+    begin: list[tuple[str, str]], steps: list[tuple[str, str, str]], body: bool
+) -> None:
+    def fine(value: str) -> bool:
+        return not re.search("[\x00-\x08\x0a-\x1f\x7f]", value)
+
+    begin = [(name, value.strip(" \t")) for name, value in begin if fine(value)]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in begin).encode("latin-1")
+    lazy = Headers.parse(b"GET / HTTP/1.1\r\n" + lines + (b"\r\na: body\r\n\r\na: b" if body else b""))
+    read = Headers(begin)
+    for action, name, value in steps:
+        if action == "delete":
+            assert (name in lazy) == (name in read)
+            if name in read:
+                del lazy[name], read[name]
+        elif fine(value):
+            for headers in (lazy, read):
+                headers.add(name, value) if action == "add" else headers.__setitem__(name, value)
+        assert lazy.encode() == read.encode()
+        assert lazy.get(name) == read.get(name)
+    assert lazy.fields() == read.fields()
+    assert lazy.halves() == read.halves()
+
+
 @given(st.lists(st.tuples(NAME, VALUE), max_size=8))
 def test_what_is_encoded_is_read_back(fields: list[tuple[str, str]]) -> None:
     headers = Headers()

@@ -9,7 +9,7 @@ import pytest
 from lb_core import Backend, Exchange, Pool
 from lb_core.errors import BackendReset, ConnectFailed
 from lb_core.testing import exchange, pool
-from lb_sessions import CookieSessions, HeaderSessions, StickySettings
+from lb_sessions import CookieSessions, HeaderSessions, StickySettings, by_cookie
 from lb_sessions.owners import Owners, token_of
 
 SECRET = "sixteen characters, or more"
@@ -169,6 +169,14 @@ def test_an_exchange_without_an_answer_is_forgotten(balancing: Balancing) -> Non
     balancing.sessions.on_complete(made)
     balancing.sessions.on_response(made)
     assert "Set-Cookie" not in made.response_headers
+
+
+def test_what_never_ends_is_forgotten_in_the_end(balancing: Balancing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_cookie, "MOST", 3)
+    asked = [balancing.request() for _ in range(4)]
+    for each in asked:
+        balancing.chosen(each)
+    assert [balancing.answered(each, balancing["a"]) != "" for each in asked] == [False, True, True, True]
 
 
 def test_an_answer_without_a_backend_sets_nothing(balancing: Balancing) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lb_core import ConfigError
+from lb_core import ConfigError, LoadBalancer
 from lb_core.config import config_from_tree, json_schema
 from lb_core.plugins import Plugins
-from lb_sessions import StickySettings
+from lb_sessions import CookieSessions, StickySettings
 
 
 def settings(sticky: Any) -> StickySettings:
@@ -32,6 +32,16 @@ def test_short_and_long() -> None:
     assert settings("header:X-User") == settings({"by": "header:X-User"})
     assert settings("header:X-User").header == "X-User"
     assert settings({"cookie": "where", "ttl": "1h"}).ttl == 3600
+
+
+def test_in_python() -> None:
+    balancer = LoadBalancer()
+    with balancer.route_domain("example.com") as route:
+        route.container("web1", "127.0.0.1:1")
+        route.sticky_sessions(cookie="where", ttl="1h")
+    balancer.apply()
+    (part,) = [part for _, part in balancer.routes["example.com"].parts if isinstance(part, CookieSessions)]
+    assert (part.settings.cookie, part.settings.ttl) == ("where", 3600)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,24 @@ class Transform(Protocol):
         """The body has ended: what is left for the client."""
 
 
+class _Chain:
+    """Two transforms, one after the other."""
+
+    __slots__ = ("_first", "_second")
+
+    def __init__(self, first: Transform, second: Transform) -> None:
+        self._first = first
+        self._second = second
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._first.feed(data)
+        return self._second.feed(data) if data else b""
+
+    def finish(self) -> bytes:
+        data = self._first.finish()
+        return (self._second.feed(data) if data else b"") + self._second.finish()
+
+
 class Exchange:
     """A request and its answer.
 
@@ -213,14 +231,15 @@ class Exchange:
     def transform(self) -> Transform | None:
         """What the response's body passes through; None where nobody assigned anything.
 
-        For `on_response`. The engine frames what comes of it anew, with a length or in chunks. Answers without a body
-        (HEAD, 204, 304) and tunnels pass as they are.
+        For `on_response`. A further one assigned takes what comes of those before it. The engine frames the end result
+        anew, with a length or in chunks. Answers without a body (HEAD, 204, 304) and tunnels pass as they are.
         """
         return self._state.get(_TRANSFORM) if self._state else None
 
     @transform.setter
     def transform(self, transform: Transform) -> None:
-        self.state[_TRANSFORM] = transform
+        before = self.transform
+        self.state[_TRANSFORM] = transform if before is None else _Chain(before, transform)
         self.response_headers.changed = True  # what makes the engine look
 
     def keep_body(self, limit: int) -> None:

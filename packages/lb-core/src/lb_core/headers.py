@@ -11,6 +11,9 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _BLANK = b"\r\n\r\n"
 
+REMEMBERED = 64
+"""Characters of a value up to which its line is kept ready."""
+
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
@@ -27,9 +30,9 @@ class Headers(MutableMapping[str, str]):
     by one, as Set-Cookie needs. Setting replaces every field of that name. Raises ValueError for a name or value that
     must not go on the wire, and on changing the fields of message framing.
 
-    A head is read lazily: looking up a name is one search, and `add` appends without reading the others, as does
-    setting a name that is not there. Only replacing, deleting and iterating make the list. What was set or added here
-    stands behind what came, and `halves` tells the two apart.
+    A head is read lazily: looking up a name is one search, deleting one is another, and adding or setting appends
+    without reading the others. Only iterating makes the list. What was set or added here stands behind what came, and
+    `halves` tells the two apart.
     """
 
     __slots__ = ("_added", "_fields", "_source", "changed")
@@ -46,8 +49,11 @@ class Headers(MutableMapping[str, str]):
     @classmethod
     def parse(cls, block: bytes) -> Headers:
         """The field lines of a head that a parser has already accepted, from its first line to its blank line."""
-        headers = cls()
+        headers = cls.__new__(cls)
         headers._source = block
+        headers._added = []
+        headers._fields = []
+        headers.changed = False
         return headers
 
     def __getitem__(self, name: str) -> str:
@@ -64,10 +70,11 @@ class Headers(MutableMapping[str, str]):
         return values[0] if len(values) == 1 else ", ".join(values)
 
     def __setitem__(self, name: str, value: str) -> None:
-        check_field(name, value)
+        value = value.strip(" \t")
+        _line(name, value)
         if self._source is None or self.get_all(name):
             self._remove(name.lower())
-        self._added.append((name, value.strip(" \t")))
+        self._added.append((name, value))
         self.changed = True
 
     def __delitem__(self, name: str) -> None:
@@ -79,7 +86,10 @@ class Headers(MutableMapping[str, str]):
         self.changed = True
 
     def _remove(self, key: str) -> None:
-        self.fields()  # makes the list
+        source = self._source
+        if source is not None:
+            end = source.find(_BLANK)
+            self._source = _whole_line_of(key)(b"", source if end < 0 else source[: end + 2])
         self._fields = [field for field in self._fields if field[0].lower() != key]
         self._added = [field for field in self._added if field[0].lower() != key]
 
@@ -101,8 +111,9 @@ class Headers(MutableMapping[str, str]):
 
     def add(self, name: str, value: str) -> None:
         """Append a field, keeping those of the same name."""
-        check_field(name, value)
-        self._added.append((name, value.strip(" \t")))
+        value = value.strip(" \t")
+        _line(name, value)
+        self._added.append((name, value))
         self.changed = True
 
     def get_all(self, name: str) -> list[str]:
@@ -139,23 +150,48 @@ class Headers(MutableMapping[str, str]):
         """The same in two: what is left of the fields that came, and those that were set or added here."""
         source = self._source
         if source is None:
-            return _lines(self._fields), _lines(self._added)
+            return _lines(self._fields), b"".join([_line(name, value) for name, value in self._added])
         end = source.find(_BLANK)
         kept = source[source.index(b"\n") + 1 : len(source) if end < 0 else end + 2]
         if kept and end < 0 and kept[-2:] != b"\r\n":
             kept += b"\r\n"
-        return kept, _lines(self._added)
+        return kept, b"".join([_line(name, value) for name, value in self._added])
 
 
 def _lines(fields: list[tuple[str, str]]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
 
 
+def _line(name: str, value: str) -> bytes:
+    """The line of a field that was set or added; raises ValueError as `check_field` does."""
+    return _short_line(name, value) if len(value) <= REMEMBERED else _checked_line(name, value)
+
+
+def _checked_line(name: str, value: str) -> bytes:
+    check_field(name, value)
+    return f"{name}: {value}\r\n".encode("latin-1")
+
+
+_short_line = lru_cache(maxsize=1024)(_checked_line)
+"""Plugins add the same few fields to every message: those are checked once."""
+
+
 @lru_cache(maxsize=256)
 def _line_of(name: str) -> Callable[[bytes, int, int], list[bytes]]:
-    """A search for the values of one name: each letter in both cases is much faster than a pattern that folds case."""
+    """A search for the values of one name."""
+    return re.compile(b"\n%b:([^\r]*)" % _letters(name)).findall
+
+
+@lru_cache(maxsize=256)
+def _whole_line_of(name: str) -> Callable[[bytes, bytes], bytes]:
+    """Takes the lines of one name out of a head."""
+    return re.compile(b"\n%b:[^\r]*(?:\r|$)" % _letters(name)).sub
+
+
+def _letters(name: str) -> bytes:
+    """A pattern for a name: each letter in both cases is much faster than one that folds case."""
     letters = "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else re.escape(c) for c in name)
-    return re.compile(f"\n{letters}:([^\r]*)".encode("latin-1", "replace")).findall
+    return letters.encode("latin-1", "replace")
 
 
 def check_field(name: str, value: str) -> None:

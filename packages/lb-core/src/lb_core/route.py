@@ -106,7 +106,6 @@ class Route:
         "serving",
         "standby",
         "strip_prefix",
-        "transforms",
         "tunnel_timeout",
     )
 
@@ -148,8 +147,6 @@ class Route:
         self.direct = False
         """Whether nothing comes between a request's head and the choice of a backend, and its head goes on as it is."""
         self.rewrites = bool(config.strip_prefix) or self.send_backend_host
-        self.transforms = False
-        """Whether a feature may pass a response's body through something (`exchange.transform`)."""
         self.plugins: tuple[str, ...] = ()
         self._owners: dict[object, str] = {}
         self._silent: dict[str, float] = {}
@@ -179,7 +176,7 @@ class Route:
         self.on_response = self._watching(hook.on_response)
         self.on_complete = self._watching(hook.on_complete)
         self.on_health_result = compile_chain(hook.on_health_result, guard=self._contained)
-        self.direct = self.before_request is None and not self.rewrites and not self.transforms
+        self.direct = self.before_request is None and not self.rewrites
         self.plugins = tuple(name for name, _ in reversed(manager.list_name_plugin()))
         callers = hook.before_request, hook.select_backend, hook.on_response, hook.on_complete
         impls = [impl for caller in callers for impl in caller.get_hookimpls()]

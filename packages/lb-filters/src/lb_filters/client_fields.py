@@ -37,19 +37,18 @@ OURS = frozenset(
 class ClientFields:
     """Fields of these names, as a client may have sent them."""
 
-    __slots__ = ("_find", "_names")
+    __slots__ = ("_find",)
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(_key(name) for name in names)
-        self._find = _search(self._names) if self._names else None
+        keys = {name.lower().replace("_", "-") for name in names}
+        self._find = _search(keys) if keys else None
 
     def remove(self, exchange: Exchange) -> None:
         """Take them from the request; where there are none, that is one search."""
-        if self._find is None or not self._find(exchange.head):
-            return
-        headers = exchange.headers
-        for name in {name.lower() for name, _ in headers.fields() if _key(name) in self._names}:
-            del headers[name]
+        for found in self._find(exchange.head) if self._find is not None else ():
+            name = found.decode("latin-1")
+            if name in exchange.headers:  # else it is gone already, in another case
+                del exchange.headers[name]
 
 
 def check_request_field(name: str) -> None:
@@ -66,13 +65,9 @@ def check_name(name: str) -> None:
     Headers().add(name, "")
 
 
-def _key(name: str) -> str:
-    return name.lower().replace("_", "-")
-
-
-def _search(names: Iterable[str]) -> Callable[[bytes], object]:
-    """Finds a line with one of these names: each letter in both cases is much faster than a pattern that folds case."""
-    return re.compile(f"\n(?:{'|'.join(map(_letters, sorted(names)))}):".encode("latin-1")).search
+def _search(names: Iterable[str]) -> Callable[[bytes], list[bytes]]:
+    """Finds these names in a head, as they stand there; each letter in both cases is much faster than folding case."""
+    return re.compile(f"\n({'|'.join(map(_letters, sorted(names)))}):".encode("latin-1")).findall
 
 
 def _letters(name: str) -> str:

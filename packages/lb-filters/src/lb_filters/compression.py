@@ -16,6 +16,7 @@ this client gets it as it is. The backend's Accept-Encoding stays: one that comp
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
@@ -25,7 +26,7 @@ from lb_filters.accepted import chosen
 from lb_filters.compressors import Compressed, Gzip, Zstd
 
 if TYPE_CHECKING:
-    from lb_core import Exchange, Headers, Route
+    from lb_core import Exchange, Route
 
 STREAMS_MOST = 256
 """Bodies of one route that are compressed piece by piece at a time, each of which takes about a megabyte; further ones
@@ -33,7 +34,14 @@ go out as they are."""
 LONGEST_ACCEPT = 256
 
 _WITHOUT_BODY = frozenset((204, 205, 206, 304))
-_UNTOUCHED = ("content-encoding", "content-range", "content-digest", "repr-digest", "digest", "content-md5")
+_UNTOUCHED = frozenset(
+    (b"content-encoding", b"content-range", b"content-digest", b"repr-digest", b"digest", b"content-md5")
+)
+_VARIES = frozenset((b"accept-encoding", b"*"))
+_LINES = re.compile(
+    rb"\n(content-(?:length|encoding|range|digest|md5)|cache-control|vary|etag|accept-ranges|(?:repr-)?digest):([^\r]*)",
+    re.IGNORECASE,
+).findall
 
 TYPES = (
     "text/*",
@@ -71,7 +79,7 @@ class Compression:
         makers: dict[str, type[Gzip] | type[Zstd]] = {"gzip": Gzip, "zstd": Zstd}
         self._makers: dict[str, Gzip | Zstd] = {name: makers[name](settings.level) for name in settings.encodings}
         self._compressible: dict[str, bool] = {}
-        self._streams: set[Compressed] = set()
+        self._streams: set[Compressed | None] = set()
 
     @hookimpl
     def on_response(self, exchange: Exchange) -> None:
@@ -79,30 +87,31 @@ class Compression:
         headers = exchange.response_headers
         if not self._is_text(headers.get("content-type", "")) or exchange.status in _WITHOUT_BODY:
             return
-        length = headers.get("content-length")
-        size = -1 if length is None else int(length)
-        if 0 <= size < self._least or not _may_be_changed(headers):
+        said = _said(exchange)
+        size = int(said.get(b"content-length", -1))
+        if 0 <= size < self._least or not _may_be_changed(said):
             return
-        _vary(headers)
+        if not {each.strip(b" \t").lower() for each in said.get(b"vary", b"").split(b",")} & _VARIES:
+            headers.add("Vary", "Accept-Encoding")
         accept = exchange.headers.get("accept-encoding", "")
         coding = chosen(accept, self._offered) if accept and len(accept) <= LONGEST_ACCEPT else ""
         if not coding or exchange.raw_method == b"HEAD" or len(self._streams) >= STREAMS_MOST:
             return
         headers.add("Content-Encoding", coding)
-        etag = headers.get("etag", "")
-        if etag and not etag.startswith("W/"):
+        etag = said.get(b"etag", b"W/").decode("latin-1")
+        if not etag.startswith("W/"):
             headers["ETag"] = f"W/{etag}"
-        if "accept-ranges" in headers:
+        if b"accept-ranges" in said:
             del headers["accept-ranges"]
-        body = self._makers[coding].begin(size)
+        body = self._makers[coding].begin(size if exchange.transform is None else -1)
         self._streams.add(body)
-        exchange.transform = body
+        exchange.state[self] = exchange.transform = body
 
     @hookimpl
     def on_complete(self, exchange: Exchange) -> None:
         """A body has ended, however."""
         if self._streams and exchange.transform is not None:
-            self._streams.discard(exchange.transform)
+            self._streams.discard(exchange.state.pop(self, None))
 
     def describe(self) -> str:
         """How many at the moment."""
@@ -125,18 +134,23 @@ def _fits(kind: str, pattern: str) -> bool:
     return len(kind) >= len(before) + len(after) and kind.startswith(before) and kind.endswith(after)
 
 
-def _may_be_changed(headers: Headers) -> bool:
+def _said(exchange: Exchange) -> dict[bytes, bytes]:
+    """What the answer says that matters here, by lower-case names: one search for all of it."""
+    headers, head = exchange.response_headers, exchange.response_head
+    if headers.changed:
+        head = b"\n%b" % headers.encode()
+    end = head.find(b"\r\n\r\n")
+    said: dict[bytes, bytes] = {}
+    for name, value in _LINES(head, 0, end if end >= 0 else len(head)):
+        name = name.lower()
+        value = value.strip(b" \t")
+        said[name] = b"%b, %b" % (said[name], value) if name in said else value
+    return said
+
+
+def _may_be_changed(said: dict[bytes, bytes]) -> bool:
     """Whether nothing forbids it (RFC 9111 section 5.2.2.6), or vouches for the content as it is (RFC 9530)."""
-    if any(name in headers for name in _UNTOUCHED):
-        return False
-    return "no-transform" not in headers.get("cache-control", "").lower()
-
-
-def _vary(headers: Headers) -> None:
-    """Tell caches that the answer hangs on Accept-Encoding."""
-    named = {name.strip(" \t").lower() for name in headers.get("vary", "").split(",")}
-    if not named & {"accept-encoding", "*"}:
-        headers.add("Vary", "Accept-Encoding")
+    return not said.keys() & _UNTOUCHED and b"no-transform" not in said.get(b"cache-control", b"").lower()
 
 
 def build(route: Route, settings: CompressionSettings) -> Compression:

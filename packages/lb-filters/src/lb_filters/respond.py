@@ -8,7 +8,7 @@ respond: "pong"
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 from pydantic import Field, model_validator
@@ -17,6 +17,9 @@ from lb_core import Feature, Response, Settings, Whole, hookimpl
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
 
     from lb_core import Exchange, Route
 
@@ -41,6 +44,12 @@ class RespondSettings(Settings):
         if isinstance(value, int) and not isinstance(value, bool):
             return {"status": value}
         return super().expand(value)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        outer = super().__get_pydantic_json_schema__(core, handler)
+        handler.resolve_ref_schema(outer)["anyOf"].insert(0, {"type": "integer", "minimum": 200, "maximum": 599})
+        return outer
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:

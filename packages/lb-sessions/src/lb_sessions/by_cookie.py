@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from lb_core import Backend, Exchange, Pool
     from lb_sessions.settings import StickySettings
 
+MOST = 10_000
+"""Exchanges that may be remembered at once. One that is only asked about, as `lb explain` does, never ends; and of more
+clients than that who wait for their first answer, some get their cookie with the second."""
+
 
 class CookieSessions:
     """The feature `sticky_sessions` of one route, by cookie.
@@ -29,12 +33,25 @@ class CookieSessions:
     `given` counts clients that had no backend, `moved` those that were given another one.
     """
 
-    __slots__ = ("_cookie", "_decided", "_owners", "_search", "_sign", "given", "moved", "secret", "settings")
+    __slots__ = (
+        "_begin",
+        "_cookie",
+        "_decided",
+        "_owners",
+        "_sign",
+        "_size",
+        "_stands",
+        "given",
+        "moved",
+        "secret",
+        "settings",
+    )
 
     def __init__(self, settings: StickySettings) -> None:
         self.settings = settings
         self._cookie = Cookie(settings)
-        self._search, self._sign = self._cookie.search, self._cookie.sign
+        self._sign, self._size, self._stands = self._cookie.sign, self._cookie.size, self._cookie.stands
+        self._begin = len(self._sign)
         self._owners: dict[Pool, Owners] = {}
         self._decided: dict[Exchange, Backend | None] = {}
         self.secret = Secret(settings)
@@ -45,12 +62,12 @@ class CookieSessions:
     def select_backend(self, exchange: Exchange, candidates: tuple[Backend, ...]) -> Backend | None:
         """The client's own backend."""
         head = exchange.head
-        found = self._search(head)
-        if found is not None:
+        at = head.find(self._sign)
+        if at >= 0:
             owners = self._owners.get(exchange.pool)
             if owners is not None and owners.candidates is candidates:
-                backend = owners.ready.get(found[1])
-                if backend is not None and backend.in_flight < backend.limit and head.count(self._sign) == 1:
+                backend = owners.ready.get(head[at + self._begin : at + self._size])
+                if backend is not None and backend.in_flight < backend.limit and self._stands(head, at):
                     if self._decided:
                         self._decided.pop(exchange, None)
                     return backend
@@ -66,6 +83,8 @@ class CookieSessions:
                 self._decided.pop(exchange, None)
                 return owner
             exchange.note(f"its client is {owner.name}'s, which {why}")
+        if len(self._decided) >= MOST:
+            del self._decided[next(iter(self._decided))]
         self._decided[exchange] = owner
         return None
 

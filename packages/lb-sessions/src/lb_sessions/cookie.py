@@ -1,7 +1,8 @@
 """The cookie, as it stands in a request (RFC 6265 section 5.4) and as it is set (section 4.1).
 
-Nearly every request has either one cookie of the name with a value of the right form, or none. One search of the head
-tells which; where the name occurs more than once in the head, the fields are taken apart by the letter.
+Nearly every request has one cookie of the name, written as browsers write it, or none: then its place is found by one
+search for the name, and a look around tells that it is the whole of the only one. Whatever looks different is taken
+apart by the letter.
 """
 
 from __future__ import annotations
@@ -15,23 +16,22 @@ if TYPE_CHECKING:
 DIGITS = 16
 """Of a token, hexadecimal."""
 
+_FIELD = (b"\nCookie: ", b"\ncookie: ")
+_BEGIN = len(_FIELD[0])
+_END = (b"\r\n", b"; ")
+
 _fields = re.compile(rb"\n[Cc][Oo][Oo][Kk][Ii][Ee]:[ \t]*([^\r\n]*)").findall
 _is_token = re.compile(rb"[0-9a-f]{16}").fullmatch
 
 
 class Cookie:
-    """A cookie of one name.
+    """A cookie of one name. `sign` is its name with `=`, `size` the length of that and a token."""
 
-    `search` finds it in a head; group 1 is the token. `sign` is its name with `=`: where that occurs once in the head,
-    what was found is all there is.
-    """
-
-    __slots__ = ("_behind", "_secure", "search", "sign")
+    __slots__ = ("_behind", "_secure", "sign", "size")
 
     def __init__(self, settings: StickySettings) -> None:
         self.sign = f"{settings.cookie}=".encode()
-        pattern = rb"\n[Cc][Oo][Oo][Kk][Ii][Ee]:[ \t]*(?:[^\r\n]*; )?%b([0-9a-f]{16})(?=; |[ \t]*\r)"
-        self.search = re.compile(pattern % re.escape(self.sign)).search
+        self.size = len(self.sign) + DIGITS
         self._secure = settings.secure
         self._behind = f"; Path={settings.path}"
         if settings.domain:
@@ -40,9 +40,19 @@ class Cookie:
             self._behind += f"; Max-Age={settings.ttl:.0f}"
         self._behind += f"; HttpOnly; SameSite={settings.same_site.capitalize()}"
 
+    def stands(self, head: bytes, at: int) -> bool:
+        """Whether the first sign in a head begins the only cookie of the name, with a token's length, plainly."""
+        line, end = head.rfind(b"\n", 0, at), at + self.size
+        return (
+            head[line : line + _BEGIN] in _FIELD
+            and (line + _BEGIN == at or head[at - 2 : at] == b"; ")
+            and head[end : end + 2] in _END
+            and head.find(self.sign, end) < 0
+        )
+
     def token(self, head: bytes) -> bytes:
         """The token a request brings; empty where there is none, one that is none, or more than one cookie."""
-        values = self._values(head)
+        values = self._values(head) if self.sign in head else ()
         return values[0] if len(values) == 1 and _is_token(values[0]) else b""
 
     def _values(self, head: bytes) -> list[bytes]:

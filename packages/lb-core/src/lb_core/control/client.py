@@ -30,6 +30,8 @@ def ask(path: str, request: Mapping[str, object], *, seconds: float = SECONDS) -
                 raise LbError(f"{path} belongs to a process of user {user_at(connection)}: it is not asked")
             connection.sendall(line)
             answer = json.loads(_line(connection, time.monotonic() + seconds))
+            if not isinstance(answer, dict):
+                raise ValueError(answer)
     except TimeoutError:
         raise LbError(f"the balancer behind {path} does not answer within {seconds:g} s") from None
     except OSError as error:
@@ -73,7 +75,9 @@ def _line(connection: socket.socket, end: float) -> bytes:
     parts: list[bytes] = []
     length = 0
     while not parts or not parts[-1].endswith(b"\n"):
-        if length > LARGEST_ANSWER or time.monotonic() > end:
+        if length > LARGEST_ANSWER:
+            raise ValueError(f"more than {LARGEST_ANSWER} bytes")
+        if time.monotonic() > end:
             raise TimeoutError
         part = connection.recv(65536)
         if not part:

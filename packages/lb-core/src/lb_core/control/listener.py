@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lb_core.control import LARGEST_REQUEST
@@ -82,9 +81,17 @@ class ControlSocket:
         self.path = path
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it was accepted just before the end
+            writer.transport.abort()
+            return
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._connections.discard(task)
+            writer.transport.abort()  # also where it was cancelled before its first step
+
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        task.add_done_callback(ended)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -94,14 +101,13 @@ class ControlSocket:
                 await self._refuse(writer, b"too many connections: try again")
             else:
                 await self._converse(reader, writer)
+            writer.close()
+            async with asyncio.timeout(self._seconds):
+                await writer.wait_closed()
         except (OSError, TimeoutError):
             pass  # it has gone, or is too slow
         except Exception:
             log.exception("a connection to the control socket failed")
-        finally:
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
