@@ -215,6 +215,22 @@ async def test_a_weight_is_no_last_resort_but_the_routes_own_pool_is() -> None:
             assert await bodies(balancer, 3) == {STABLE: 3}
 
 
+async def test_the_own_share_goes_to_the_backup_domain_while_the_own_pool_has_nobody() -> None:
+    stable, canary, backup = Backend(name="stable"), Backend(name="canary"), Backend(name="backup")
+    async with stable, canary, backup:
+        half = [{"use": "self", "weight": 50}, {"use": "canary", "weight": 50}]
+        whole = config(stable, canary, half, failover={"backup_domain": "backup.example.com", "return_after": "50ms"})
+        whole["routes"]["backup.example.com"] = [backup.address]
+        async with balancing(config=whole) as balancer:
+            assert await bodies(balancer, 20) == {STABLE: 10, CANARY: 10}
+            pool = balancer.balancer.routes["*"].pool
+            pool.set_health(pool.backends[0], "down", "off")
+            assert await bodies(balancer, 20) == {b"backup": 10, CANARY: 10}
+            pool.set_health(pool.backends[0], "up")
+            await until(lambda: "failover_ended" in balancer.events)
+            assert await bodies(balancer, 20) == {STABLE: 10, CANARY: 10}
+
+
 async def test_a_retry_stays_within_the_pool() -> None:
     with refusing() as dead:
         async with Backend(name="stable") as stable, Backend(name="canary") as canary:

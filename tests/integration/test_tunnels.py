@@ -257,7 +257,8 @@ async def test_they_fill_a_backend() -> None:
     limited = {"url": "", "max_connections": 1}
     async with backend:
         limited["url"] = backend.address
-        async with balancing(config=tree({"one": limited})) as balancer, await balancer.client() as client:
+        config = tree({"one": limited}, timeouts={"queue": "100ms"})
+        async with balancing(config=config) as balancer, await balancer.client() as client:
             assert (await client.ask(HELLO)).status == 101
             assert (await balancer.ask(HELLO)).status == 503
             client.writer.close()

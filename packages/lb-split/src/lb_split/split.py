@@ -123,6 +123,8 @@ class Split:
         for pool in self._heard:
             pool.on_change.remove(self._changed)
         self._heard.clear()
+        if self._changed in self._route.on_gate:
+            self._route.on_gate.remove(self._changed)
         self._unsettled = True
         self._watches = False  # requests under way still end here; whoever comes after judges
 
@@ -158,17 +160,23 @@ class Split:
     def _settle(self) -> None:
         """Find out who takes part; the turns begin anew only where that has changed."""
         self._unsettled = False
-        serving = self._route.serving
-        for pool in (*self._by_pool, serving):
-            if pool not in self._heard:
+        route = self._route
+        if self._changed not in route.on_gate:
+            route.on_gate.append(self._changed)
+        for pool in (*self._by_pool, route.serving, route.lent()):
+            if pool is not None and pool not in self._heard:
                 self._heard.append(pool)
                 pool.on_change.append(self._changed)
-        taking = [part for part in self.parts if part.weight and (serving if part.own else part.pool).candidates]
+        taking = [part for part in self.parts if part.weight and self._serves(part)]
         weights = [part.weight for part in taking]
         if taking != self._taking_part or weights != self._weights:
             self._taking_part, self._weights = taking, weights
             self._turns = turns(weights) if taking else iter(())
             self._borders = borders(weights) if taking else []
+
+    def _serves(self, part: Part) -> bool:
+        """Whether a part's requests find somebody; those of the route's own pool perhaps at its standby."""
+        return self._route.reachable if part.own else bool(part.pool.candidates)
 
     def _changed(self) -> None:
         self._unsettled = True
@@ -184,8 +192,7 @@ class Split:
         stable = self._stable
         stable.recent.advance(now)
         rollback = self._settings.rollback
-        serving = self._route.serving if stable.own else stable.pool
-        if not serving.candidates or not verdict(part.recent, stable.recent, rollback):
+        if not self._serves(stable) or not verdict(part.recent, stable.recent, rollback):
             return
         weight, part.weight, part.rolled_back = part.weight, 0.0, True
         if not any(each.weight for each in self.parts):
