@@ -9,6 +9,7 @@ from zlib import crc32
 import pytest
 
 from lb_core.engine import downstream, upstream
+from lb_core.engine.request_heads import read_request
 from tests.conformance import tally
 from tests.conformance.bench import Bench, opened
 
@@ -28,7 +29,7 @@ def bench() -> Iterator[Bench]:
 def with_or_without_speedups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the cases, always the same, go without the scanners of lb-speedups; those have a test of equality too."""
     if crc32(request.node.name.encode()) % 2:
-        monkeypatch.setattr(downstream, "scan_request", None)
+        monkeypatch.setattr(downstream, "read", read_request)
         monkeypatch.setattr(upstream, "scan_response", None)
 
 

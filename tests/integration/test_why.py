@@ -189,3 +189,64 @@ async def test_the_record_outlives_a_reload() -> None:
         balancer.balancer.apply(balancer.balancer.config)
         await balancer.ask(marked("after"))
         assert len(why(balancer, "before")) == len(why(balancer, "after")) == 1
+
+
+def down(balancer: Running, route: str) -> None:
+    pool = balancer.balancer.routes[route].pool
+    for backend in pool.backends:
+        pool.set_mode(backend, "maintenance", "new disk")
+
+
+async def test_failover_is_told() -> None:
+    async with Backend(name="main") as main, Backend(name="spare") as spare:
+        config = backends_of({"backends": {"main": main.address}, "failover": {"backup_domain": "spare.test"}})
+        config["routes"]["spare.test"] = {"backends": {"spare": spare.address}}
+        async with balancing(config=config) as balancer:
+            assert (await balancer.ask(marked("before"))).body == b"main"
+            down(balancer, "*")
+            balancer.balancer.routes["*"].due = inf
+            assert (await balancer.ask(request())).body == b"spare"
+            (found,) = why(balancer, balancer.last.request_id)
+            assert (found["route"], found["pool"], found["choice"]) == ("*", "spare.test", "spare")
+            assert found["why"].endswith("nobody may be chosen in *: spare.test serves")
+            assert found["flags"] == ["failover"]
+            down(balancer, "spare.test")
+            assert (await balancer.ask(request())).status == 503
+            (found,) = why(balancer, balancer.last.request_id)
+            assert (found["who"], found["pool"]) == ("nobody", "*")
+            assert found["candidates"][0]["state"] == "maintenance: new disk"
+
+
+async def test_an_open_breaker_and_its_probes_are_told() -> None:
+    failing = Backend(response(b"no", status=503), name="failing")
+    breaker = {"scope": "route", "threshold": 2, "timeout": "50ms"}
+    async with balancing(failing, circuit_breaker=breaker, ejection=False) as balancer:
+        for _ in range(2):
+            await balancer.ask(request())
+        assert (await balancer.ask(request())).status == 503
+        (found,) = why(balancer, balancer.last.request_id)
+        assert (found["who"], found["flags"]) == ("nobody", ["breaker_open"])
+        assert found["why"].startswith("breaker_open: nobody is let through for ")
+        await asyncio.sleep(0.06)
+        balancer.balancer.routes["*"].due = inf
+        await balancer.ask(request())
+        (found,) = why(balancer, balancer.last.request_id)
+        assert (found["choice"], found["status"]) == ("failing", 503)
+        assert found["why"].endswith("breaker_open: let through as a probe")
+
+
+async def test_a_session_and_that_it_moved_are_told() -> None:
+    async with balancing(Backend(name="a"), Backend(name="b"), sticky_sessions={"secret": "x" * 32}) as balancer:
+        cookie = (await balancer.ask(request()))["set-cookie"].split(b";")[0].decode()
+        first = balancer.last.backend
+        assert first is not None
+        await balancer.ask(request("/", b"", f"Cookie: {cookie}", "X-Request-Id: stays"))
+        (found,) = why(balancer, "stays")
+        assert (found["who"], found["choice"]) == ("sticky_sessions", first.name)
+        assert found["why"] == "the client's own, by the cookie lb_sticky"
+        balancer.balancer.routes["*"].pool.set_mode(first, "maintenance")
+        balancer.balancer.routes["*"].due = inf
+        await balancer.ask(request("/", b"", f"Cookie: {cookie}"))
+        (found,) = why(balancer, balancer.last.request_id)
+        assert found["choice"] != first.name
+        assert found["why"] == f"its client is {first.name}'s, which is maintenance"

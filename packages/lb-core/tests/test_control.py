@@ -371,6 +371,7 @@ async def test_who_answers_nonsense_is_no_balancer(tmp_path: Path, monkeypatch: 
             with pytest.raises(LbError, match=r"what answers at .* is no balancer"):
                 await ask(path, ask="status")
         monkeypatch.setattr(client, "user_at", lambda connection: UID + 4711)
+        monkeypatch.setattr(os, "geteuid", lambda: UID + 1)
         with pytest.raises(LbError, match=f"belongs to a process of user {UID + 4711}: it is not asked"):
             await ask(path, ask="status")
         await asyncio.sleep(0.02)  # asyncio complains of a server that is closed while it accepts

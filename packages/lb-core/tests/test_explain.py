@@ -207,3 +207,63 @@ def test_it_is_plain_data_for_json() -> None:
     data = BALANCER.explain("GET", "http://shop.example/v2").as_data()
     assert json.loads(json.dumps(data))["backends"][0]["name"] == "127.0.0.1:9003"
     assert (data["method"], data["url"], data["client"]) == ("GET", "http://shop.example/v2", "127.0.0.1")
+
+
+def full(**route: Any) -> LoadBalancer:
+    backends = {f"web{number}": {"url": f"127.0.0.1:{number}", "max_connections": 2} for number in (1, 2)}
+    balancer = balanced({"access_log": False, "routes": {"a.example": {"backends": backends, **route}}})
+    for backend in balancer.routes["a.example"].pool.backends:
+        backend.in_flight = 2
+    return balancer
+
+
+def test_who_takes_the_place_of_one_that_is_full() -> None:
+    balancer = balanced(
+        {
+            "access_log": False,
+            "routes": {
+                "a.example": {"backends": {"web1": {"url": "127.0.0.1:1", "max_connections": 1}, "web2": "127.0.0.1:2"}}
+            },
+        },
+        extra=[PicksFirst()],
+    )
+    balancer.routes["a.example"].pool.find("web1").in_flight = 1
+    found = balancer.explain("GET", "a.example")
+    assert (found.choice, found.outcome) == ("web2", "sent to 127.0.0.1:2, since web1 is full")
+    assert [(each.in_flight, each.limit) for each in found.backends] == [(1, 1), (0, 0)]
+
+
+class PicksFirst:
+    @hookimpl(tryfirst=True)
+    def select_backend(self, candidates: tuple[Backend, ...]) -> Backend:
+        return candidates[0]
+
+
+def test_what_happens_when_all_are_full() -> None:
+    assert full().explain("GET", "a.example").outcome == "waits in the queue: all are full"
+    assert full(queue=0).explain("GET", "a.example").outcome == "answered with 503 (queue_full)"
+
+
+class Telling:
+    """A feature that describes itself as it is told to."""
+
+    def __init__(self, told: Any) -> None:
+        self.describe = lambda: told() if callable(told) else told
+
+
+def test_what_parts_say_about_their_state() -> None:
+    balancer = balanced()
+    route = balancer.routes["shop.example"]
+    route.parts = (("one", Telling("fine")), ("none", object()), ("empty", Telling([])), ("two", Telling(["a", 7])))
+    assert balancer.explain("GET", "shop.example").states == (("one", ("fine",)), ("two", ("a", "7")))
+    route.parts = (("bad", Telling(lambda: 1 / 0)),)
+    assert "describe failed: ZeroDivisionError" in balancer.explain("GET", "shop.example").states[0][1][0]
+
+
+def test_the_pool_that_serves_instead_is_shown_too() -> None:
+    balancer = balanced()
+    route = balancer.routes["shop.example"]
+    route.serving = balancer.pools["v2"]
+    found = balancer.explain("GET", "http://shop.example/")
+    assert [each.name for each in found.backends] == ["web1", "web2", "v2/127.0.0.1:9003"]
+    assert [each.candidate for each in found.backends] == [False, False, True]

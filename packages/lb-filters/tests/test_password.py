@@ -29,7 +29,12 @@ def test_hashes_of_every_tool(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "secret", "$apr1$a$b", "{SHA}x=", "$6$a$b", "$2b$04$x", ALICE + "x", ALICE + "\n"]
+    "text",
+    [
+        *("", "secret", "$apr1$a$b", "{SHA}x=", "$6$a$b", "$2b$04$x"),
+        pytest.param(ALICE + "x", id="a character too many"),
+        pytest.param(ALICE + "\n", id="a line's end too many"),
+    ],
 )
 def test_what_is_no_hash(text: str) -> None:
     with pytest.raises(ValueError, match="a bcrypt hash is wanted") as caught:

@@ -176,7 +176,9 @@ def _states(route: Route) -> tuple[tuple[str, tuple[str, ...]], ...]:
                 told = part.describe()
             except Exception as error:
                 told = f"describe failed: {error!r}"
-            found.append((name, (told,) if isinstance(told, str) else tuple(map(str, told))))
+            lines = (told,) if isinstance(told, str) else tuple(map(str, told))
+            if lines:
+                found.append((name, lines))
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""Pytest runs itself in one of these tests, and some are long."""
+"""Some of these tests are long."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-pytest_plugins = ["pytester"]
 
 
 @pytest.fixture

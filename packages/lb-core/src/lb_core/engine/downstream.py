@@ -26,9 +26,9 @@ from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader,
 from lb_core.engine.forwarding import Forwarding
 from lb_core.engine.request_heads import RequestHead, read_request
 from lb_core.engine.retries import EVENTS
-from lb_core.speedups import scan_request
 from lb_core.engine.special import Plain, Special
 from lb_core.errors import RequestError
+from lb_core.speedups import scan_request
 
 if TYPE_CHECKING:
     from lb_core.engine.admission import Admission
@@ -44,6 +44,14 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 1024 * 1024
 LAST_REQUEST_GRACE = 0.2
 MAX_EMPTY_LINES = 4
+
+
+def _scan_or_read(data: bytes, blank: int, max_fields: int) -> RequestHead:
+    """The ordinary request head in C, every other in Python."""
+    return scan_request(data, blank, max_fields) or read_request(data, blank, max_fields)  # type: ignore[misc]
+
+
+read = read_request if scan_request is None else _scan_or_read
 
 
 class Downstream(Reader):
@@ -177,10 +185,7 @@ class Downstream(Reader):
             if blank > self.max_target:
                 blank = data.index(b"\r\n\r\n")
                 self._check_lengths(data, blank)
-            request = None if scan_request is None else scan_request(data, blank, self.max_fields)
-            if request is None:
-                request = read_request(data, blank, self.max_fields)
-            method, target, host, head, special, end = request
+            request = method, target, host, head, special, end = read(data, blank, self.max_fields)
             table = self.engine.table
             entry = table.learned.get(host) or table.learn(host or b"")  # type: ignore[arg-type]  # None is no key
             route = entry.route or entry.find(method, target, head, self._client(special)) or self.engine.unmatched

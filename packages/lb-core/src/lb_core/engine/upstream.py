@@ -36,9 +36,9 @@ from lb_core.engine.response_heads import (
     read_response,
 )
 from lb_core.engine.transforming import Transforming
-from lb_core.speedups import scan_response
 from lb_core.engine.tunnel import open_tunnel
 from lb_core.errors import BackendReset, InvalidResponse
+from lb_core.speedups import scan_response
 
 if TYPE_CHECKING:
     from lb_core.backend import Backend
