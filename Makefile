@@ -12,7 +12,7 @@ GENERATORS := $(wildcard docs/generate_*.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test compiler check lint types docs unit hostile fuzz bench bench-instructions bench-memory constraints clean
+.PHONY: help install demo test compiler check lint types docs unit hostile fuzz bench bench-instructions bench-features bench-memory constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ bench: $(STAMP) ## lb beside nginx, HAProxy and Caddy, CPU per request (ARGS="--
 bench-instructions: $(STAMP) ## instructions per request under callgrind
 	@tools/ensure-commands valgrind:valgrind
 	@$(BIN)/python -m benchmarks.instructions $(ARGS)
+
+bench-features: $(STAMP) ## what each feature adds to a request, in instructions (ARGS="--only sticky" for some)
+	@tools/ensure-commands valgrind:valgrind
+	@$(BIN)/python -m benchmarks.features $(ARGS)
 
 bench-memory: $(STAMP) ## memory of 10,000 idle connections and of 1 GiB bodies
 	@$(BIN)/python -m benchmarks.memory $(ARGS)

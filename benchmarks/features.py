@@ -10,13 +10,16 @@ import argparse
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.backends import Backends
 from benchmarks.instructions import Config, count
 from benchmarks.load import STICKY_SECRET
 from benchmarks.peers import lb_config
 from benchmarks.processes import Failed
 from benchmarks.report import write_section
+
+if TYPE_CHECKING:
+    from benchmarks.backends import Backends
 
 LISTENER = 'listeners: {web: {address: "127.0.0.1:%d", limits: {requests: 1000000000, connections: 0}}}'
 SECTIONS = {

@@ -110,3 +110,15 @@ def test_rate_limit(plugins: Plugins) -> None:
     assert [(each.requests, each.window) for each in sections["example.com"].limits] == [(1000, 60)]
     assert sections["api.example.com"].names == ("default", "hourly", "all")
     assert (sections["new.example.com"].limits[0].window, sections["new.example.com"].limits[0].dry_run) == (60, True)
+
+
+def test_queueing(plugins: Plugins) -> None:
+    config = loaded("queueing.yaml", plugins)
+    waits = {route.name: (route.queue, route.timeouts.queue, route.timeouts.connect) for route in config.routes}
+    assert waits == {
+        "example.com": (100, 5, 3),
+        "reports.example.com": (10, 60, 3),
+        "live.example.com": (0, 5, 3),
+    }
+    room = {backend.name: backend.max_connections for pool in config.pools for backend in pool.backends}
+    assert room == {"large": 100, "small": 20, "report": 1, "live": 50}

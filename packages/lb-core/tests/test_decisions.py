@@ -300,3 +300,48 @@ def test_notes_mark_what_is_unusual() -> None:
     exchange.note("three")
     assert balancer.engine.decisions.made(exchange) is made
     assert recorded(balancer, exchange)["why"] == "one; two; three"
+
+
+class Refuses:
+    @hookimpl
+    def select_backend(self) -> None:
+        """Has no opinion."""
+
+
+class OfferedToo:
+    @hookimpl
+    def register_strategies(self) -> Iterator[Strategy]:
+        yield Strategy("refuses", Refuses)
+
+
+class Scored(Last):
+    why = None  # type: ignore[assignment]
+
+
+class OfferedThree:
+    @hookimpl
+    def register_strategies(self) -> Iterator[Strategy]:
+        yield Strategy("scored", Scored)
+
+
+def test_nobody_chose() -> None:
+    balancer, route = routed(OfferedToo(), strategy="refuses")
+    found = choose(balancer, route)
+    assert (found["who"], found["choice"], len(found["candidates"])) == ("", "", 3)
+
+
+def test_scores_without_a_reason() -> None:
+    balancer, route = routed(OfferedThree(), strategy="scored")
+    found = choose(balancer, route)
+    assert (found["why"], found["candidates"][2]["score"]) == ("", 1.0)
+    balancer, route = routed(OfferedThree(), strategy="scored", count=100)
+    found = choose(balancer, route)
+    assert {each["score"] for each in found["candidates"]} == {None}
+
+
+def test_who_waits_for_a_first_check_sees_the_states() -> None:
+    balancer, route = routed(health_check="/health")
+    exchange = asked(balancer, route)
+    balancer.engine.decisions.waits(exchange, "no candidate has passed its first check yet")
+    found = recorded(balancer, exchange)
+    assert [each["state"] for each in found["candidates"]] == ["starting"] * 3

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb_core.exchange import Exchange, Response
+from lb_core.exchange import Exchange
 from lb_core.headers import Headers
+from lb_core.response import Response
 
 HEAD = b"POST /a%20b?q=1?2 HTTP/1.1\r\nHost: Example.com:80\r\nX-One: 1\r\n\r\n"
 
@@ -191,3 +192,21 @@ def test_every_response_is_one_whole_http_message(status: int, body: bytes, head
     for name, value in headers.items():
         if len({key.lower() for key in headers}) == len(headers):
             assert parsed.headers[name.lower().encode()].decode("latin-1").strip() == value.strip()
+
+
+@pytest.mark.parametrize(
+    ("fields", "value"),
+    [
+        ("Cookie: a=1; b=2\r\n", "2"),
+        ("cookie: b=2\r\nCookie: b=3\r\n", "2"),
+        ("Cookie: a=1\r\nCookie: b= 2 \r\n", " 2"),
+        ("Cookie: xb=1; B=3\r\n", ""),
+        ("Cookie: b=\r\n", ""),
+        ("X: b=2\r\n", ""),
+        ("", ""),
+    ],
+)
+def test_cookie(fields: str, value: str) -> None:
+    route: Any = SimpleNamespace(serving=None)
+    head = f"GET / HTTP/1.1\r\nHost: a\r\n{fields}".encode()
+    assert Exchange(route, Client(), "192.0.2.1", b"GET", b"/", b"a", head).cookie("b") == value

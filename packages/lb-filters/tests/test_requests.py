@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb_core.testing import exchange
-from lb_filters.allow_clients import REMEMBERED, AllowClients, AllowClientsSettings, may_pass
+from lb_filters.allow_clients import REMEMBERED, AllowClients, AllowClientsSettings
 from lb_filters.client_fields import ClientFields, check_request_field
 from lb_filters.edit_headers import BothEdits, EditHeadersSettings, RequestEdits, ResponseEdits
 from lb_filters.edit_headers import build as build_edits
@@ -82,7 +82,7 @@ def test_respond_says_what_it_does() -> None:
     ],
 )
 def test_who_may_pass(listed: dict[str, list[str]], client: str, passes: bool) -> None:
-    assert may_pass(AllowClientsSettings.model_validate(listed), client) is passes
+    assert AllowClients(AllowClientsSettings.model_validate(listed)).may_pass(client) is passes
 
 
 def test_the_memory_of_addresses_has_a_limit() -> None:

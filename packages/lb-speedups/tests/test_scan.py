@@ -74,7 +74,7 @@ STARTS = [
     b"HEAD /%41 HTTP/1.1",
     b"OPTIONS * HTTP/1.1",
     b"OPTIONS / HTTP/1.1",
-    b"PATCH /{}|^`\"<> HTTP/1.1",
+    b'PATCH /{}|^`"<> HTTP/1.1',
     b"get / HTTP/1.1",
     b"PROPFIND / HTTP/1.1",
     b"CONNECT a:1 HTTP/1.1",

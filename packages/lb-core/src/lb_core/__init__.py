@@ -14,14 +14,16 @@ from lb_core.hooks import hookimpl, hookspec
 if TYPE_CHECKING:
     from lb_core.backend import Backend
     from lb_core.balancer import LoadBalancer
+    from lb_core.clients import Ranges, address_of, network_of
     from lb_core.commands import Command
     from lb_core.engine import subrequest
     from lb_core.errors import AttemptError, ConfigError, LbError, PluginError
     from lb_core.events import Event
-    from lb_core.exchange import Exchange, Response
+    from lb_core.exchange import Exchange
     from lb_core.features import Feature, Strategy, Use
     from lb_core.headers import Headers
     from lb_core.pool import Pool
+    from lb_core.response import Response
     from lb_core.route import Route
     from lb_core.settings import Duration, Network, Peer, PositiveDuration, Settings, Share, Size, Whole
 
@@ -44,7 +46,8 @@ _WHERE = {
     "PluginError": "errors",
     "Pool": "pool",
     "PositiveDuration": "settings",
-    "Response": "exchange",
+    "Ranges": "clients",
+    "Response": "response",
     "Route": "route",
     "Settings": "settings",
     "Share": "settings",
@@ -52,6 +55,8 @@ _WHERE = {
     "Strategy": "features",
     "Use": "features",
     "Whole": "settings",
+    "address_of": "clients",
+    "network_of": "clients",
     "subrequest": "engine.subrequest",
 }
 
@@ -72,6 +77,7 @@ __all__ = [
     "PluginError",
     "Pool",
     "PositiveDuration",
+    "Ranges",
     "Response",
     "Route",
     "Settings",
@@ -80,8 +86,10 @@ __all__ = [
     "Strategy",
     "Use",
     "Whole",
+    "address_of",
     "hookimpl",
     "hookspec",
+    "network_of",
     "subrequest",
 ]
 

@@ -39,9 +39,9 @@ class Backend:
     the number of requests it may have in flight (`NO_LIMIT` for none); `limit` is what holds now. `in_flight`,
     `requests` and `failures` count whole exchanges and failed attempts. `drains_until` is the moment, in seconds of the
     pool's clock, up to which clients that are its own may still use it while it drains; 0.0 when it does not.
-    `freed` is called when a request of it has ended, while others wait for that; None while nobody does. `labels` are free-form strings and numbers for
-    strategies. `idle` belongs to the engine: open connections without a request, freshest last. `lookup` holds the
-    addresses of a host that is a name, None where it is an address.
+    `freed` is called when a request of it has ended, while others wait for that; None while nobody does. `labels` are
+    free-form strings and numbers for strategies. `idle` belongs to the engine: open connections without a request,
+    freshest last. `lookup` holds the addresses of a host that is a name, None where it is an address.
     """
 
     __slots__ = (

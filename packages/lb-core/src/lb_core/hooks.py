@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from lb_core.commands import Command
     from lb_core.errors import AttemptError
     from lb_core.events import Event
-    from lb_core.exchange import Exchange, Response
+    from lb_core.exchange import Exchange
     from lb_core.features import Feature, Strategy
     from lb_core.health import HealthResult
+    from lb_core.response import Response
 
 GROUP = "lb"
 hookspec = HookspecMarker(GROUP)

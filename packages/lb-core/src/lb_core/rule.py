@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
+from lb_core.clients import Ranges
 from lb_core.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Rule:
         self._methods = frozenset(method.upper().encode("latin-1") for method in match.methods)
         self._headers = tuple(_header(name, wanted, route) for name, wanted in match.headers.items())
         self._query = tuple(_parameter(name, wanted, route) for name, wanted in match.query.items())
-        self._clients = tuple(match.clients)
+        self._clients = Ranges(match.clients)
         self.matchers = bool(self._methods) + len(self._headers) + len(self._query) + bool(self._clients)
         self.host_rank = _host_rank(self.host)
         where = (0, -len(self.path)) if self.path else (1, -len(self.prefix)) if self.prefix else (2, 0)
@@ -79,7 +78,7 @@ class Rule:
             head = head.partition(b"\r\n\r\n")[0]  # what came with the head, a body too, is no field
             if not all(check(head) for check in self._headers):
                 return False
-        return all(check(target) for check in self._query) and (not self._clients or _lies_in(client, self._clients))
+        return all(check(target) for check in self._query) and (not self._clients or client in self._clients)
 
     def __repr__(self) -> str:
         return f"<Rule {self.host}{(self.path or self.prefix).decode('latin-1')} -> {self.route.name}>"
@@ -138,22 +137,6 @@ def _parameter(name: str, wanted: str, route: Route) -> Check:
         return any(key == name and accepts(value) for key, value in parse_qsl(query, keep_blank_values=True))
 
     return check
-
-
-def _lies_in(client: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    """Whether the client's address lies in one of the networks; a client on a unix socket has none."""
-    address = _address(client)
-    return address is not None and any(address in network for network in networks)
-
-
-@lru_cache(maxsize=4096)
-def _address(client: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(client)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
 
 
 def _text(value: bytes) -> str:

@@ -12,16 +12,17 @@ import pytest
 from lb_core.backend import Backend
 from lb_core.defaults.least_connections import LeastConnections
 from lb_core.errors import AttemptError, BackendReset, ConfigError, ConnectFailed, HeaderTimeout, PluginError
-from lb_core.exchange import Exchange, Response
 from lb_core.features import Strategy
 from lb_core.hooks import hookimpl
 from lb_core.pool import Pool
+from lb_core.response import Response
 from lb_core.settings import Settings
 from lb_core.testing import Fault, Result, Scenario, simulate
 from lb_core.testing.arrivals import Request, Trace
 from lb_core.testing.events import BEGIN
 
 if TYPE_CHECKING:
+    from lb_core.exchange import Exchange
     from lb_core.route import Route
 
 FAST: dict[str, Any] = {"requests": 3000, "service": "exponential(50ms)"}

@@ -10,12 +10,11 @@ The address is the client's as the engine knows it: the peer of the connection, 
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
-from lb_core import Feature, Peer, Response, Settings, hookimpl
+from lb_core import Feature, Peer, Ranges, Response, Settings, address_of, hookimpl
 
 if TYPE_CHECKING:
     from typing import Self
@@ -48,28 +47,12 @@ class AllowClientsSettings(Settings):
         return self
 
 
-def may_pass(settings: AllowClientsSettings, client: str) -> bool:
-    """Whether a client with this address is served; an empty one came over a unix socket."""
-    if not client:
-        return "unix" not in settings.deny and (not settings.allow or "unix" in settings.allow)
-    try:
-        address = ip_address(client.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    denied, allowed = (
-        any(network != "unix" and address in network for network in networks)
-        for networks in (settings.deny, settings.allow)
-    )
-    return not denied and (allowed or not settings.allow)
-
-
 class AllowClients:
     """Answers those who are not allowed."""
 
     def __init__(self, settings: AllowClientsSettings) -> None:
-        self._settings = settings
+        self._allowed = Ranges(settings.allow)
+        self._denied = Ranges(settings.deny)
         self._known: dict[str, bool] = {}
 
     @hookimpl
@@ -80,8 +63,13 @@ class AllowClients:
         if passes is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            passes = self._known[client] = may_pass(self._settings, client)
+            passes = self._known[client] = self.may_pass(client)
         return None if passes else _REFUSED["json" in exchange.headers.get("accept", "")]
+
+    def may_pass(self, client: str) -> bool:
+        """Whether a client with this address is served; an empty one came over a unix socket."""
+        readable = not client or address_of(client) is not None
+        return readable and client not in self._denied and (not self._allowed or client in self._allowed)
 
 
 def build(route: Route, settings: AllowClientsSettings) -> AllowClients:

@@ -16,14 +16,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from hashlib import blake2b
 from importlib import import_module
 from inspect import iscoroutinefunction
 from pathlib import Path
-from socket import AF_INET6, inet_pton
 from typing import TYPE_CHECKING, Any
 
+from lb_core import network_of
 from lb_ratelimit.recent import Key
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 KeyFunction = Callable[["Exchange"], Key | None]
 
 LONGEST = 64
-_MAPPED = bytes(10) + b"\xff\xff"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*").fullmatch
 _KNOWN = "write client_ip, route, path, header:NAME, cookie:NAME or module:function"
@@ -70,15 +68,10 @@ def short(text: str) -> Key:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-@lru_cache(maxsize=8192)  # reading an IPv6 address takes as long as the rest of the check
 def _network(client: str) -> Key:
-    try:
-        packed = inet_pton(AF_INET6, client.partition("%")[0])
-    except OSError:
-        return short(client)
-    if packed.startswith(_MAPPED):
-        return ".".join(map(str, packed[12:]))
-    return packed[:8]
+    """An IPv4-mapped address counts as the IPv4 address it is."""
+    key = network_of(client)
+    return key if key.endswith(b"/") else short(key.decode("utf-8", "surrogatepass"))
 
 
 def _nameless(exchange: Exchange) -> Key:
@@ -107,12 +100,8 @@ def _by_header(name: str) -> KeyFunction:
 
 
 def _by_cookie(name: str) -> KeyFunction:
-    find = re.compile(rf"(?:^|[;,])[ \t]*{re.escape(name)}=([^;,]*)").search
-
     def key(exchange: Exchange) -> Key:
-        cookies = exchange.headers.get("cookie")
-        found = find(cookies) if cookies else None
-        value = found[1].strip() if found else ""
+        value = exchange.cookie(name)
         return short(value) if value else _nameless(exchange)
 
     return key

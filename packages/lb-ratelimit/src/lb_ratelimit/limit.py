@@ -6,9 +6,8 @@ import time
 from math import ceil
 from typing import TYPE_CHECKING
 
-from lb_core import Event, Response
+from lb_core import Event, Ranges, Response
 from lb_ratelimit.concurrency import Concurrency
-from lb_ratelimit.exempt import Exempt
 from lb_ratelimit.fields import Fields, Policy, standing_fields
 from lb_ratelimit.fixed_window import FixedWindow
 from lb_ratelimit.keys import KeyFunction, key_function
@@ -169,5 +168,5 @@ def _algorithm(settings: LimitSettings, phase: float) -> Algorithm:
 def _with_exempt(key: KeyFunction, settings: LimitSettings) -> KeyFunction:
     if not settings.exempt:
         return key
-    exempt = Exempt(settings.exempt)
+    exempt = Ranges(settings.exempt)
     return lambda exchange: None if exchange.client in exempt else key(exchange)

@@ -16,9 +16,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate
-from socket import AF_INET6, inet_pton
 from typing import TYPE_CHECKING
 from zlib import crc32
+
+from lb_core import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 POINTS = 1 << 16
 GOLDEN = 40503
 """65,536 divided by the golden ratio, made odd, so that every point comes once before any comes again."""
-_MAPPED = bytes(10) + b"\xff\xff"
 
 
 def sequence(start: int) -> Iterator[int]:
@@ -50,15 +50,4 @@ place = bisect_right
 @lru_cache(maxsize=8192)
 def of_client(client: str) -> int:
     """The point of a client's address: of the whole IPv4 address, or of the /64 network of an IPv6 address."""
-    return crc32(_key(client)) % POINTS
-
-
-def _key(client: str) -> bytes:
-    """What addresses of one client have in common; text that is no address is its own key."""
-    if ":" in client:
-        try:
-            packed = inet_pton(AF_INET6, client.partition("%")[0])
-        except OSError:
-            return client.encode()
-        return ".".join(map(str, packed[12:])).encode() if packed.startswith(_MAPPED) else packed[:8]
-    return client.encode()
+    return crc32(network_of(client)) % POINTS

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
+
+from lb_core import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +18,12 @@ def rule_of(pool: PoolSettings) -> Callable[[Exchange], bool] | None:
     """Whether a request has all of a pool's header fields, or comes from one of its ranges; None where it has none."""
     checks = [_check(name, wanted) for name, wanted in pool.header.items()]
     has_fields = checks[0] if len(checks) == 1 else _all(checks) if checks else None
-    lies_inside = _range(pool) if pool.clients else None
-    if lies_inside is None:
+    clients = Ranges(pool.clients)
+    if not clients:
         return has_fields
     if has_fields is None:
-        return lambda exchange: lies_inside(exchange.client)
-    return lambda exchange: lies_inside(exchange.client) or has_fields(exchange)
+        return lambda exchange: exchange.client in clients
+    return lambda exchange: exchange.client in clients or has_fields(exchange)
 
 
 def _all(checks: list[Callable[[Exchange], bool]]) -> Callable[[Exchange], bool]:
@@ -36,18 +36,3 @@ def _check(name: str, wanted: str) -> Callable[[Exchange], bool]:
         return lambda exchange: any(map(found, exchange.headers.get_all(name)))
     exact = wanted.strip(" \t")
     return lambda exchange: exact in exchange.headers.get_all(name)
-
-
-def _range(pool: PoolSettings) -> Callable[[str], bool]:
-    @lru_cache(maxsize=4096)
-    def lies_inside(client: str) -> bool:
-        """A client on a unix socket has no address and is in no range."""
-        try:
-            address = ip_address(client)
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address):
-            address = address.ipv4_mapped or address
-        return any(address in network for network in pool.clients)
-
-    return lies_inside

@@ -13,8 +13,9 @@ A request that lacks the header, cookie or parameter, or has it empty, goes by i
 from __future__ import annotations
 
 import re
-from socket import AF_INET6, inet_pton
 from typing import TYPE_CHECKING
+
+from lb_core import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,23 +24,9 @@ if TYPE_CHECKING:
 
     Key = Callable[[Exchange], bytes]
 
-_MAPPED = bytes(10) + b"\xff\xff"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _PARAMETER = re.compile(r"[!$'-;?-~]+").fullmatch
 EXAMPLES = "write client, path, header:X-User, cookie:session or query:id"
-
-
-def network_of(client: str) -> bytes:
-    """The part of an address that a client keeps; text that is no address is its own key."""
-    if ":" not in client:
-        return client.encode()
-    try:
-        packed = inet_pton(AF_INET6, client.partition("%")[0])
-    except OSError:
-        return client.encode()
-    if packed.startswith(_MAPPED):
-        return ".".join(map(str, packed[12:])).encode()
-    return packed[:8]
 
 
 def key_of(on: str) -> Key:
@@ -77,11 +64,8 @@ def _in_header(name: str) -> Key:
 
 
 def _in_cookie(name: str) -> Key:
-    find = re.compile(rf"(?:^|[;,])[ \t]*{re.escape(name)}=([^;,\t ]+)").search  # two Cookie fields are joined by ", "
-
     def key(exchange: Exchange) -> bytes:
-        found = find(exchange.headers.get("Cookie", ""))
-        return found[1].encode("latin-1") if found else _client(exchange)
+        return exchange.cookie(name).encode("latin-1") or _client(exchange)
 
     return key
 

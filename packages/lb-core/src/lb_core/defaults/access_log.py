@@ -1,6 +1,7 @@
 """The access log: one line for each exchange, in JSON or in the Combined Log Format.
 
-Lines are formatted as bytes, a few at a time, or one by one in C where lb-speedups is installed, into a buffer that is handed on once a second, at 64 KiB, and at the end.
+Lines are formatted as bytes, a few at a time, or one by one in C where lb-speedups is installed, into a buffer that is
+handed on once a second, at 64 KiB, and at the end.
 What comes from the client is escaped: in the usual case one pass over it shows that there is nothing to escape. Of the
 request's fields only User-Agent and Referer are read; credentials and cookies are never looked at.
 """

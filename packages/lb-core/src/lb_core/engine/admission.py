@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from lb_core.engine.deadlines import NEVER
 from lb_core.events import Event
-from lb_core.exchange import Response
+from lb_core.response import Response
 from lb_core.units import counted
 
 if TYPE_CHECKING:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from lb_core.exchange import Exchange, Response
+from typing import TYPE_CHECKING
+
+from lb_core.response import Response
+
+if TYPE_CHECKING:
+    from lb_core.exchange import Exchange
 
 SAID = {
     502: "the backend could not be reached or did not answer properly",

@@ -22,7 +22,7 @@ from lb_core.engine.downstream import Downstream
 from lb_core.engine.flow import HIGH_WATER
 from lb_core.engine.response_heads import ResponseHead, read_response
 from lb_core.errors import RequestError
-from lb_core.exchange import Response
+from lb_core.response import Response
 
 if TYPE_CHECKING:
     from lb_core.config import ListenerConfig

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lb_core.engine.admission import Admission
     from lb_core.engine.engine import Engine
     from lb_core.engine.proxy_protocol import End
-    from lb_core.exchange import Response
+    from lb_core.response import Response
     from lb_core.route import Route
 
 HEAD, LENGTH, CHUNKED, WAITING, TUNNEL, LINGER, GONE = range(7)

@@ -46,7 +46,8 @@ from lb_core.errors import (
     NoDescriptor,
     RequestError,
 )
-from lb_core.exchange import Exchange, Response
+from lb_core.exchange import Exchange
+from lb_core.response import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

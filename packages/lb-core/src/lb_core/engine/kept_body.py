@@ -1,4 +1,4 @@
-"""A copy of a request's body for who asked for it (`exchange.keep_body`): collected as it comes, without its framing."""
+"""A copy of a request's body for who asked for it (`exchange.keep_body`): collected as it comes, without framing."""
 
 from __future__ import annotations
 
