@@ -1,21 +1,23 @@
-"""The bench every module here shares, and the line about all of them at the end."""
+"""The bench every module here shares."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import pytest
 
 from lb_core.engine import downstream, upstream
 from lb_core.engine.request_heads import read_request
-from tests.conformance import tally
 from tests.conformance.bench import Bench, opened
+from tests.support.uncovered import uncovered
 
-if TYPE_CHECKING:
-    from _pytest.reports import TestReport
-    from _pytest.terminal import TerminalReporter
+
+@pytest.fixture(scope="module", autouse=True)
+def unseen() -> Iterator[None]:
+    """Coverage sees all these lines in other tests too; here they run a hundred thousand times."""
+    with uncovered():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +33,3 @@ def with_or_without_speedups(request: pytest.FixtureRequest, monkeypatch: pytest
     if crc32(request.node.name.encode()) % 2:
         monkeypatch.setattr(downstream, "read", read_request)
         monkeypatch.setattr(upstream, "scan_response", None)
-
-
-def pytest_runtest_logreport(report: TestReport) -> None:
-    if report.failed and "tests/conformance/" in report.nodeid:
-        tally.wrong += 1
-
-
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    if tally.runs:
-        terminalreporter.write_line(tally.summary())

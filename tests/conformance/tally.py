@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 cases: set[str] = set()
 runs = 0
 wrong = 0
@@ -9,8 +11,13 @@ wrong = 0
 
 def count(case: str, done: int) -> None:
     """A case has been run so many times."""
+    add([case], done)
+
+
+def add(counted: Iterable[str], done: int) -> None:
+    """Cases have been run so many times together."""
     global runs
-    cases.add(case)
+    cases.update(counted)
     runs += done
 
 

@@ -1,4 +1,4 @@
-"""The loop of these tests is uvloop's, as in production; what they measure is shown at the end of a run."""
+"""The loop of these tests is uvloop's, as in production; what they measure stands in the summary of the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-from tests.support.figures import Measured, figures, note
+from tests.support.figures import Measured, note
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -20,12 +20,3 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 def measured() -> Measured:
     """`measured(what, figure)` notes a figure for the summary."""
     return note
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what was measured."""
-    if figures:
-        terminalreporter.section("measured")
-        width = max(len(what) for what, _ in figures)
-        for what, figure in figures:
-            terminalreporter.write_line(f"{what:{width}}  {figure}")

@@ -15,15 +15,24 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support.uncovered import environment
+
 WITHIN = 15.0
 COMMAND = ("-m", "lb_core.cli")
 
 
 class LbProcess:
-    """A running `lb`. `lines` is everything it has written to standard error so far."""
+    """A running `lb`, `covered` where coverage follows it. `lines` is what it has written to standard error so far."""
 
-    def __init__(self, *args: str, cwd: Path | None = None, files: int = 0, program: Iterable[str] = COMMAND) -> None:
-        environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    def __init__(
+        self,
+        *args: str,
+        cwd: Path | None = None,
+        files: int = 0,
+        program: Iterable[str] = COMMAND,
+        covered: bool = False,
+    ) -> None:
+        environ = {**(os.environ if covered else environment()), "PYTHONUNBUFFERED": "1"}
         limit = ["prlimit", f"--nofile={files}:{files}"] if files else []
         self.process = subprocess.Popen(
             [*limit, sys.executable, *program, *args],
@@ -92,9 +101,15 @@ class LbProcess:
 
 
 @contextmanager
-def lb(*args: str, cwd: Path | None = None, files: int = 0, program: Iterable[str] = COMMAND) -> Iterator[LbProcess]:
+def lb(
+    *args: str,
+    cwd: Path | None = None,
+    files: int = 0,
+    program: Iterable[str] = COMMAND,
+    covered: bool = False,
+) -> Iterator[LbProcess]:
     """`lb` with these arguments, for the length of a `with`; `files` is how many it may have open."""
-    started = LbProcess(*args, cwd=cwd, files=files, program=program)
+    started = LbProcess(*args, cwd=cwd, files=files, program=program, covered=covered)
     try:
         yield started
     finally:
@@ -111,6 +126,7 @@ class BackendProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=environment(),
         )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())

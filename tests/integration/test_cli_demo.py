@@ -15,11 +15,15 @@ import sys
 import termios
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.integration.lb_process import free_port, get, lb, wait_until
+from tests.integration import lb_process
+from tests.integration.lb_process import free_port, get, wait_until
+
+lb = partial(lb_process.lb, covered=True)
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[()][A-Z0-9]|\r")
 

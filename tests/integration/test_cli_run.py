@@ -9,11 +9,15 @@ import socket
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.integration.lb_process import backend, free_port, get, lb, wait_until
+from tests.integration import lb_process
+from tests.integration.lb_process import backend, free_port, get, wait_until
+
+lb = partial(lb_process.lb, covered=True)
 
 CONFIG = """\
 listeners: {{web: {{address: "127.0.0.1:{port}"}}}}

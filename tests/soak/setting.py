@@ -17,6 +17,7 @@ from tests.soak.memory import Footprint, footprint
 from tests.soak.mixture import HOST, MAX_BODY
 from tests.support.backends import refusing
 from tests.support.repository import ROOT
+from tests.support.uncovered import environment
 
 
 class Setting:
@@ -124,7 +125,8 @@ def setting(folder: Path, *, traced: bool = False) -> Iterator[Setting]:
 @contextmanager
 def _backend(*args: str) -> Iterator[int]:
     command = [sys.executable, "-m", "tests.soak.backend", *args]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())

@@ -16,6 +16,7 @@ from typing import cast
 
 from lb_core.listening import TCP_NOTSENT_LOWAT, UNSENT
 from tests.support.repository import ROOT
+from tests.support.uncovered import environment
 
 PIECE = bytes(64 * 1024)
 PIECES = {b"GET /large": 128, b"GET /page ": 4}
@@ -59,7 +60,8 @@ class Answering(asyncio.Protocol):
 def large_backend() -> Iterator[int]:
     """Such a process; yields its port."""
     command = [sys.executable, "-m", "tests.support.large_backend"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.support.repository import ROOT
+from tests.support.uncovered import environment
 
 
 @dataclass
@@ -50,7 +51,8 @@ def probing(port: int) -> Iterator[Probe]:
     """Probe for the length of a `with`; the probe's figures are there after it."""
     probe = Probe()
     command = [sys.executable, "-m", "tests.support.probe", str(port)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=pipe, stdout=pipe, text=True) as process:
         try:
             yield probe
         finally:

@@ -217,33 +217,27 @@ def test_plain_functions_need_no_await() -> None:
     assert not is_async(compile_chain(caller_of("first", Now([], "a"), Now([], "b"))))
 
 
-# guards
+# what implementations raise
 
 
-def test_a_guard_stands_around_each_implementation_and_knows_whose_it_is() -> None:
-    failed: list[str] = []
+@pytest.mark.parametrize("failing", [(True,), (True, False), (False, True), (True, True), (False, True, False)])
+def test_what_one_raises_is_contained_with_its_name_and_the_others_are_called(failing: tuple[bool, ...]) -> None:
+    failed: list[tuple[str, str]] = []
 
-    def contain(implementation: pluggy.HookImpl, call: Callable[..., object]) -> Callable[..., object]:
-        def guarded(*args: object) -> object:
-            try:
-                return call(*args)
-            except KeyError:
-                failed.append(implementation.plugin_name)
-                return None
-
-        return guarded
+    def contain(implementation: pluggy.HookImpl, error: Exception) -> None:
+        failed.append((implementation.plugin_name, type(error).__name__))
 
     log: list[object] = []
-    plans = [Plan(("b",), "", False, None, raises) for raises in (False, True, False)]
+    plans = [Plan(("b",), "", False, None, raises) for raises in failing]
     caller = caller_of("every", *(build(plan, f"p{place}", "every", log) for place, plan in enumerate(plans)))
-    chain = compile_chain(caller, guard=contain)
+    chain = compile_chain(caller, contain=contain)
     assert chain is not None
     chain(1, 2, 3)
-    assert failed == ["p1"]
-    assert log == [("p2", (2,)), ("p1", (2,)), ("p0", (2,))]
+    assert sorted(failed) == [(f"p{place}", "KeyError") for place, raises in enumerate(failing) if raises]
+    assert log == [(f"p{place}", (2,)) for place in reversed(range(len(failing)))]
 
 
-def test_with_wrappers_one_guard_stands_around_all() -> None:
+def test_with_wrappers_what_passes_through_them_is_contained() -> None:
     """What an implementation raises passes through the wrappers first, as it does in pluggy."""
     log: list[object] = []
     caller = caller_of(
@@ -251,19 +245,9 @@ def test_with_wrappers_one_guard_stands_around_all() -> None:
         build(Plan((), "", False, None, True), "fails", "every", log),
         build(Plan((), "", True, None, False), "wraps", "every", log),
     )
-    guarded: list[str] = []
-
-    def contain(implementation: pluggy.HookImpl, call: Callable[..., object]) -> Callable[..., object]:
-        def inner(*args: object) -> object:
-            with pytest.raises(KeyError):
-                call(*args)
-            guarded.append(implementation.plugin_name)
-            return None
-
-        return inner
-
-    chain = compile_chain(caller, guard=contain)
+    contained: list[tuple[str, type[Exception]]] = []
+    chain = compile_chain(caller, contain=lambda impl, error: contained.append((impl.plugin_name, type(error))))
     assert chain is not None
     chain(1, 2, 3)
-    assert guarded == ["p1"]
+    assert contained == [("p1", KeyError)]
     assert ("wraps", "failed", ("fails",)) in log

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 from lb_core import Command, LbError, LoadBalancer, hookimpl
+from lb_core.cli import lb as group
+from lb_core.cli import status_of
+from lb_core.cli.commands import _as_click
 from lb_core.config import config_from_tree
 from lb_core.control import LARGEST_REQUEST, client, listener, peers, places
 from lb_core.control.asks import Asks
@@ -408,6 +411,19 @@ async def test_an_answer_has_bounds_too(tmp_path: Path, monkeypatch: pytest.Monk
     async with listening(path):
         with pytest.raises(LbError, match="is no balancer"):
             await ask(path, ask="status")
+
+
+async def test_a_command_of_a_plugin_is_typed_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.sock"
+    commands = {each.name: _as_click(each) for each in Commanding().register_commands()}
+    monkeypatch.setitem(group.__dict__, "of_plugins", commands)
+    async with listening(path):
+        status = await asyncio.to_thread(status_of, ["routes-of", "--control", str(path)])
+        assert (status, capsys.readouterr().out) == (0, "shop.example\n")
+        status = await asyncio.to_thread(status_of, ["fail", "known", "--control", str(path)])
+        assert (status, capsys.readouterr().err) == (1, "lb: there is no such thing\n")
 
 
 def test_users() -> None:

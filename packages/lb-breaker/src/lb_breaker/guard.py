@@ -94,7 +94,7 @@ class Guard:
             self.pool.on_change.remove(self._settle)
             for backend in list(self.circuits):
                 self._close(backend)
-                self.pool.restore(backend, "its circuit breaker is gone")
+                self.pool.restore(backend, "its circuit breaker is gone", by=self)
 
     def has(self, member: Member) -> bool:
         """Whether a route takes part already."""
@@ -108,7 +108,7 @@ class Guard:
         circuit.open(self.clock(), reason)
         self.opened += 1
         self._timers[backend] = self._later(settings.timeout, lambda: self._try_again(backend, settings.probes))
-        self.pool.eject(backend, f"breaker open: {reason}", last_resort=False)
+        self.pool.eject(backend, f"breaker open: {reason}", last_resort=False, by=self)
         self.pool.restrict(backend, None)
         self._tell("breaker_opened", backend, f"{reason}; tried again in {settings.timeout:g}s")
         self._settle()
@@ -138,7 +138,7 @@ class Guard:
             return
         circuit.try_again(self.clock())
         self.pool.restrict(backend, probes)
-        self.pool.restore(backend, f"breaker half open, {probes} at a time")
+        self.pool.restore(backend, f"breaker half open, {probes} at a time", by=self)
         self._tell("breaker_half_open", backend, f"{probes} at a time, closed after {circuit.passes} that succeed")
         self._settle()
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from pluggy import HookCaller, HookImpl
 
 Call = Callable[..., Any]
-Guard = Callable[["HookImpl", Call], Call]
+Contain = Callable[["HookImpl", Exception], None]
 
 
-def compile_chain(caller: HookCaller, *, guard: Guard | None = None, traced: bool = False) -> Call | None:
+def compile_chain(caller: HookCaller, *, contain: Contain | None = None, traced: bool = False) -> Call | None:
     """Return a function that does what `caller` does, taking the hook's arguments by position.
 
-    None where nothing implements the hook, so that the engine can skip the call altogether. `guard(impl, call)` wraps
-    each implementation (to contain what a plugin raises). With an implementation that is a coroutine function the
-    chain is a coroutine function too; `is_async` tells.
+    None where nothing implements the hook, so that the engine can skip the call altogether. `contain(impl,
+    error)` is given what an implementation of a hook without a result raises; the others are still called. With an
+    implementation that is a coroutine function the chain is a coroutine function too; `is_async` tells.
     """
     impls = caller.get_hookimpls()
     if not impls:
@@ -33,15 +33,13 @@ def compile_chain(caller: HookCaller, *, guard: Guard | None = None, traced: boo
         raise LookupError(f"hook {caller.name!r} has no specification")
     argnames = caller.spec.argnames
     if traced or any(impl.wrapper or impl.hookwrapper for impl in impls):
-        # What an inner implementation raises passes through the wrappers, so one guard stands around them all.
+        # What an inner implementation raises passes through the wrappers, so it is contained around them all.
         whole = _through_pluggy(caller, argnames)
-        return guard(impls[-1], whole) if guard else whole
-    functions = []
-    for impl in reversed(impls):
-        call = _positional(impl, argnames)
-        functions.append(guard(impl, call) if guard else call)
+        return _every_contained([(impls[-1], whole)], contain) if contain else whole
+    called = [(impl, _positional(impl, argnames)) for impl in reversed(impls)]
+    functions = [function for _, function in called]
     if not caller.spec.opts["firstresult"]:
-        return _every(functions)
+        return _every_contained(called, contain) if contain else _every(functions)
     if any(iscoroutinefunction(impl.function) for impl in impls):
         return _first_awaited(functions)
     return _first_result(functions)
@@ -72,6 +70,8 @@ def _through_pluggy(caller: HookCaller, argnames: tuple[str, ...]) -> Call:
 def _first_result(functions: list[Call]) -> Call:
     if len(functions) == 1:
         return functions[0]
+    if len(functions) == 2:
+        return _first_of_two(*functions)
 
     def call(*args: object) -> object:
         for function in functions:
@@ -79,6 +79,16 @@ def _first_result(functions: list[Call]) -> Call:
             if result is not None:
                 return result
         return None
+
+    return call
+
+
+def _first_of_two(one: Call, two: Call) -> Call:
+    """The commonest chain, without a loop: a feature and the strategy, or two features."""
+
+    def call(*args: object) -> object:
+        result = one(*args)
+        return two(*args) if result is None else result
 
     return call
 
@@ -103,6 +113,37 @@ def _every(functions: list[Call]) -> Call:
     def call(*args: object) -> None:
         for function in functions:
             function(*args)
+
+    return call
+
+
+def _every_contained(called: list[tuple[HookImpl, Call]], contain: Contain) -> Call:
+    if len(called) == 2:
+        return _two_contained(called[0], called[1], contain)
+
+    def call(*args: object) -> None:
+        for impl, function in called:
+            try:
+                function(*args)
+            except Exception as error:
+                contain(impl, error)
+
+    return call
+
+
+def _two_contained(first: tuple[HookImpl, Call], second: tuple[HookImpl, Call], contain: Contain) -> Call:
+    """The commonest chain of these: a feature and the access log."""
+    one, two = first[1], second[1]
+
+    def call(*args: object) -> None:
+        try:
+            one(*args)
+        except Exception as error:
+            contain(first[0], error)
+        try:
+            two(*args)
+        except Exception as error:
+            contain(second[0], error)
 
     return call
 

@@ -39,7 +39,9 @@ class TrafficHooks:
         """Answer a request without a backend, or let it pass.
 
         Called once, when the request head has been read and before a backend is chosen; not again on a retry. May be
-        a coroutine function: only routes that have one pay for it.
+        a coroutine function: only routes that have one pay for it. Changes of `exchange.headers` go to the backend;
+        `exchange.rewrite(target)` asks it for another path and query; `exchange.pool = route.pools[name]` lets another
+        pool serve; `exchange.keep_body(limit)` keeps a copy of the body.
 
         Result: a Response ends the exchange with it; None asks the next plugin.
         Order: the features of a route in the order of its configuration, then plugins for every route.
@@ -56,10 +58,12 @@ class TrafficHooks:
     def select_backend(self, exchange: Exchange, candidates: tuple[Backend, ...]) -> Backend | None:
         """Choose the backend for an attempt.
 
-        Called once an attempt. `candidates` is never empty, and stays the same tuple object until the pool changes:
-        a table built from it holds while `candidates is` the tuple it was built from.
+        Called once an attempt, and again when a request that has waited for room gets its turn. `candidates` are those
+        of `exchange.pool`, without the one just tried where there are others. They are never empty, and stay the same
+        tuple object until the pool changes: a table built from it holds while `candidates is` the tuple it was built
+        from. `exchange.note(why)` puts an unusual choice into the decision record.
 
-        Result: one of `candidates` (a plugin that knows better may name another backend of the route's pool); None asks
+        Result: one of `candidates` (a plugin that knows better may name another backend of that pool); None asks
             the next plugin.
         Order: features (sticky sessions) before the strategy.
         Failure: an exception, or an answer that is no Backend, answers the client with 500.
@@ -74,7 +78,9 @@ class TrafficHooks:
     def on_backend_error(self, exchange: Exchange, error: AttemptError) -> None:
         """Learn that an attempt failed before a response head.
 
-        `exchange.backend` is the backend that failed; another attempt may follow.
+        `exchange.backend` is the backend that failed; another attempt may follow. `error.unsent` says that no byte of
+        the request can have arrived, `error.reused` that a kept connection had been closed, which says nothing about
+        the backend.
 
         Result: ignored.
         Order: the features of a route in the order of its configuration, then plugins for every route.
@@ -90,7 +96,9 @@ class TrafficHooks:
     def on_response(self, exchange: Exchange) -> None:
         """See the backend's response head before the client does.
 
-        `exchange.status` and `exchange.response_headers` may be read; the headers may be changed.
+        `exchange.status` and `exchange.response_headers` may be read; the headers may be changed. A body passes through
+        what is assigned to `exchange.transform`: an object with `feed(data) -> bytes` and `finish() -> bytes`. What
+        comes out of it is framed anew.
 
         Result: ignored.
         Order: the features of a route in the order of its configuration, then plugins for every route.

@@ -28,7 +28,7 @@ from lb_core.hooks import GROUP, SetupHooks, TrafficHooks
 from lb_core.traffic import Shared, traffic_manager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from pluggy import HookImpl, PluginManager
@@ -155,7 +155,7 @@ class Plugins:
         traffic = frozenset(attribute for attribute, hook in marked.items() if hook in TRAFFIC)
         if traffic:
             self._shared.append((name, plugin, traffic))
-        self._on_event = compile_chain(self.manager.hook.on_event, guard=_contained)
+        self._on_event = compile_chain(self.manager.hook.on_event, contain=_failed_to_hear)
 
     def traffic_manager(
         self, strategy: object, features: Sequence[tuple[str, object]], strategy_name: str
@@ -275,14 +275,8 @@ def _names(declaration: Strategy | Feature | Command) -> tuple[str, ...]:
     return (declaration.name, *aliases)
 
 
-def _contained(implementation: HookImpl, call: Call) -> Callable[[Event], None]:
-    def heard(event: Event) -> None:
-        try:
-            call(event)
-        except Exception:
-            log.exception("plugin %r failed in on_event; the others go on", implementation.plugin_name)
-
-    return heard
+def _failed_to_hear(implementation: HookImpl, error: Exception) -> None:
+    log.error("plugin %r failed in on_event; the others go on", implementation.plugin_name, exc_info=error)
 
 
 def _answers(plugin: LoadedPlugin | BrokenPlugin, wanted: str) -> bool:

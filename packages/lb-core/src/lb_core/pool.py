@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakKeyDictionary
 
 from lb_core.backend import NO_LIMIT
 from lb_core.events import Event, Notify
@@ -51,7 +52,9 @@ class Pool:
     """
 
     __slots__ = (
+        "__weakref__",
         "_awaited",
+        "_ejected_by",
         "_last_resort",
         "_others",
         "_weights",
@@ -79,6 +82,7 @@ class Pool:
         self.watchers: list[Callable[[], None]] = []
         self.on_change: list[Callable[[], None]] = []
         self.queue: deque[Waiting] = deque()
+        self._ejected_by: WeakKeyDictionary[Backend, dict[object, bool]] = WeakKeyDictionary()
         self._last_resort: set[Backend] = set()
         self._others: dict[Backend, tuple[Backend, ...]] = {}
         self.backends: tuple[Backend, ...] = tuple(backends)
@@ -231,23 +235,41 @@ class Pool:
         if self.queue:
             self.serve_queue()
 
-    def eject(self, backend: Backend, reason: str, *, last_resort: bool = True) -> None:
+    def eject(self, backend: Backend, reason: str, *, last_resort: bool = True, by: object = None) -> None:
         """Take a backend out of the candidates until `restore`.
 
-        As a last resort it still serves when nobody else is left.
+        As a last resort it still serves when nobody else is left, where all who have ejected it allow that. `by` tells
+        one ejection from another's of the same backend.
         """
+        said = self._ejected_by.setdefault(backend, {})
+        if by in said:
+            return
+        said[by] = last_resort
+        if all(said.values()):
+            self._last_resort.add(backend)
+        else:
+            self._last_resort.discard(backend)
         if not backend.ejected:
             backend.ejected = True
-            if last_resort:
-                self._last_resort.add(backend)
             self._changed(backend, "backend_ejected", reason)
+        elif not last_resort:
+            backend.reason = reason
+            self.rebuild()
 
-    def restore(self, backend: Backend, reason: str = "") -> None:
-        """Let an ejected backend take requests again."""
-        if backend.ejected:
-            backend.ejected = False
-            self._last_resort.discard(backend)
-            self._changed(backend, "backend_restored", reason)
+    def restore(self, backend: Backend, reason: str = "", *, by: object = None) -> None:
+        """End an ejection; the backend takes requests again when nobody else has ejected it."""
+        said = self._ejected_by.get(backend)
+        if said is None or said.pop(by, None) is None:
+            return
+        if said:
+            if all(said.values()) and backend in self.backends:
+                self._last_resort.add(backend)
+            self.rebuild()
+            return
+        del self._ejected_by[backend]
+        backend.ejected = False
+        self._last_resort.discard(backend)
+        self._changed(backend, "backend_restored", reason)
 
     def _changed(self, backend: Backend, kind: str, reason: str) -> None:
         if kind == "backend_active" or backend.state in ("up", kind.removeprefix("backend_")):

@@ -172,10 +172,10 @@ class Route:
             (name, call, getattr(plugin, "why", None), getattr(plugin, "scores", None))
             for name, call, plugin in each_by_itself(hook.select_backend)
         )
-        self.on_backend_error = compile_chain(hook.on_backend_error, guard=self._contained)
+        self.on_backend_error = compile_chain(hook.on_backend_error, contain=self._failed)
         self.on_response = self._watching(hook.on_response)
         self.on_complete = self._watching(hook.on_complete)
-        self.on_health_result = compile_chain(hook.on_health_result, guard=self._contained)
+        self.on_health_result = compile_chain(hook.on_health_result, contain=self._failed)
         self.direct = self.before_request is None and not self.rewrites
         self.plugins = tuple(name for name, _ in reversed(manager.list_name_plugin()))
         callers = hook.before_request, hook.select_backend, hook.on_response, hook.on_complete
@@ -269,28 +269,11 @@ class Route:
     def _watching(self, caller: HookCaller) -> Call | None:
         """A chain whose caller contains what it raises; of several implementations none keeps another from its call."""
         several = len(caller.get_hookimpls()) > 1
-        return compile_chain(caller, guard=self._contained if several else None)
+        return compile_chain(caller, contain=self._failed if several else None)
 
-    def _contained(self, impl: HookImpl, call: Call) -> Call:
-        hook = impl.opts.get("specname") or impl.function.__name__
-
-        def failed(error: Exception) -> None:
-            self._owners.setdefault(getattr(impl.function, "__code__", None), impl.plugin_name)
-            self.contain(error, hook)
-
-        def of_exchange(exchange: Exchange) -> None:
-            try:
-                call(exchange)
-            except Exception as error:
-                failed(error)
-
-        def of_two(first: object, second: object) -> None:
-            try:
-                call(first, second)
-            except Exception as error:
-                failed(error)
-
-        return of_two if hook in ("on_backend_error", "on_health_result") else of_exchange
+    def _failed(self, impl: HookImpl, error: Exception) -> None:
+        self._owners.setdefault(getattr(impl.function, "__code__", None), impl.plugin_name)
+        self.contain(error, impl.opts.get("specname") or impl.function.__name__)
 
     def __repr__(self) -> str:
         return f"<Route {self.name}>"

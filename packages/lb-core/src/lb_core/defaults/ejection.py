@@ -7,7 +7,8 @@
                 or take a tenth. Each `duration` without an ejection takes one off that number.
     limits      at most `max_ejected` of the pool, but one at least; never the last backend that could serve
 
-The pool keeps the backend as a last resort: when everybody is ejected, all serve.
+The pool keeps the backend as a last resort: when everybody is ejected, all serve. The pool is the one that served the
+request: that of a canary, or of the route that stands in, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
+from weakref import WeakSet
 
 from annotated_types import Ge, Le
 
@@ -65,7 +67,7 @@ class Ejection:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1),
     ) -> None:
-        self._pool = pool
+        self._pools = WeakSet((pool,))
         self._settings = settings
         self._statuses = frozenset(settings.statuses)
         self._later = later
@@ -73,38 +75,53 @@ class Ejection:
         self._jitter = jitter
         self._failing: dict[Backend, int] = {}
         self._ejections: dict[Backend, tuple[int, float]] = {}
+        self._out: dict[Backend, Pool] = {}
 
     @hookimpl
     def on_backend_error(self, exchange: Exchange, error: AttemptError) -> None:
         """Count an attempt that failed."""
         if exchange.backend is not None and not (isinstance(error, BackendReset) and error.reused):
-            self._failed(exchange.backend, str(error) or error.flag)
+            self._failed(exchange.pool, exchange.backend, str(error) or error.flag)
 
     @hookimpl
     def on_response(self, exchange: Exchange) -> None:
         """Count a response that is a failure; any other clears the backend."""
         if exchange.status in self._statuses:
             if exchange.backend is not None:
-                self._failed(exchange.backend, f"status {exchange.status}")
+                self._failed(exchange.pool, exchange.backend, f"status {exchange.status}")
         elif self._failing and exchange.backend is not None:
             self._failing.pop(exchange.backend, None)
 
-    def _failed(self, backend: Backend, why: str) -> None:
+    def inherit(self, old: object) -> None:
+        """Go on with the counts and with who is out."""
+        if isinstance(old, Ejection):
+            self._pools |= old._pools
+            self._failing, self._ejections = old._failing, old._ejections
+            self._out, old._out = old._out, {}
+
+    def close(self) -> None:
+        """Let those in again whom nobody else will."""
+        while self._out:
+            backend, pool = self._out.popitem()
+            pool.restore(backend, "its ejection was switched off")
+
+    def _failed(self, pool: Pool, backend: Backend, why: str) -> None:
         if backend not in self._failing:
+            self._pools.add(pool)
             self._forget_those_gone()
         count = self._failing[backend] = self._failing.get(backend, 0) + 1
-        if count >= self._settings.consecutive_failures and not backend.ejected and self._may_eject(backend):
-            self._eject(backend, f"{count} failures in a row, the last: {why}")
+        if count >= self._settings.consecutive_failures and not backend.ejected and self._may_eject(pool, backend):
+            self._eject(pool, backend, f"{count} failures in a row, the last: {why}")
 
-    def _may_eject(self, backend: Backend) -> bool:
-        backends = self._pool.backends
+    def _may_eject(self, pool: Pool, backend: Backend) -> bool:
+        backends = pool.backends
         share = self._settings.max_ejected
         most = max(1, int(share * len(backends))) if share else 0
         if sum(each.ejected for each in backends) >= most:
             return False
         return backend in backends and any(each.available for each in backends if each is not backend)
 
-    def _eject(self, backend: Backend, reason: str) -> None:
+    def _eject(self, pool: Pool, backend: Backend, reason: str) -> None:
         del self._failing[backend]
         duration, now = self._settings.duration, self._clock()
         before, back = self._ejections.get(backend, (0, now))
@@ -112,15 +129,24 @@ class Ejection:
         seconds = min(duration * times, max(LONGEST, duration)) * self._jitter()
         self._forget_those_gone()
         self._ejections[backend] = (times, now + seconds)
+        self._out[backend] = pool
+        out = self._out  # another Ejection's by then, perhaps
+
+        def again() -> None:
+            if out.pop(backend, None) is not None:
+                pool.restore(backend, f"ejected for {seconds:.0f}s, tried again")
+
         later = self._later or asyncio.get_running_loop().call_later
-        later(seconds, lambda: self._pool.restore(backend, f"ejected for {seconds:.0f}s, tried again"))
-        self._pool.eject(backend, f"{reason}; tried again in {seconds:.0f}s")
+        later(seconds, again)
+        pool.eject(backend, f"{reason}; tried again in {seconds:.0f}s")
 
     def _forget_those_gone(self) -> None:
-        """Drop what is known of backends that left the pool, so that replaced containers leave no trace."""
-        staying = set(self._pool.backends)
-        self._failing = {backend: count for backend, count in self._failing.items() if backend in staying}
-        self._ejections = {backend: known for backend, known in self._ejections.items() if backend in staying}
+        """Drop what is known of backends that left their pool, so that replaced containers leave no trace."""
+        staying = {backend for pool in self._pools for backend in pool.backends}
+        for gone in self._failing.keys() - staying:
+            del self._failing[gone]
+        for gone in self._ejections.keys() - staying:
+            del self._ejections[gone]
 
 
 def build(route: Route, settings: EjectionSettings) -> Ejection | None:

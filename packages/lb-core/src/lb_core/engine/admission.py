@@ -21,6 +21,7 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from lb_core.engine.deadlines import NEVER
+from lb_core.engine.flow import end_writing
 from lb_core.events import Event
 from lb_core.response import Response
 from lb_core.units import counted
@@ -159,7 +160,7 @@ class Refused(asyncio.Protocol):
         self._left = LINGER_BYTES
         admission.lingering += 1
         self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
-        transport.write_eof()
+        end_writing(transport)
 
     def data_received(self, data: bytes) -> None:
         self._left -= len(data)

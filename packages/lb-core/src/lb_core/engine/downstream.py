@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lb_core.engine.backlog import unacknowledged
 from lb_core.engine.chunks import ChunkError, ChunkScanner
 from lb_core.engine.deadlines import NEVER
-from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader, reset, unread
+from lb_core.engine.flow import CONNECTING, HIGH_WATER, PEER, PIPELINED, Reader, end_writing, reset, unread
 from lb_core.engine.forwarding import Forwarding
 from lb_core.engine.request_heads import RequestHead, read_request
 from lb_core.engine.retries import EVENTS
@@ -454,7 +454,7 @@ class Downstream(Reader):
         self.deadline = self.deadlines.clock() + LINGER_SECONDS
         if self.held:
             self.release(self.held)
-        self.transport.write_eof()
+        end_writing(self.transport)
 
     # tunnel
 

@@ -44,6 +44,14 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+def end_writing(transport: asyncio.Transport) -> None:
+    """Say that nothing more comes; a connection that its peer has reset by now is given up."""
+    try:
+        transport.write_eof()
+    except OSError:  # asyncio passes on what shutdown(2) says of such a connection
+        transport.abort()
+
+
 class Reader(asyncio.Protocol):
     """A connection that stops reading for reasons, and reads again when the last of them is gone."""
 

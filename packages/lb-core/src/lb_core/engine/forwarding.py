@@ -163,28 +163,23 @@ class Forwarding(Exchange):
 
     def _begin_indirect(self, body: bytes) -> None:
         """What comes before the choice on routes that have something there."""
-        route = self.route
+        before_request = self.route.before_request
         self.body = body
         self.bytes_in = len(body)
-        if route.before_request is not None and self._answered_before():
-            return
+        if before_request is not None:
+            if self.route.before_is_async:
+                self._wait_for(self._ask())
+                return
+            try:
+                answer = before_request(self)
+            except Exception as error:
+                self._plugin_failed(error, "before_request")
+                return
+            if answer is not None:
+                self._answer_from_plugin(answer)
+                return
         self.payload = compose(self, body)
         self.choose(self.pool.candidates)
-
-    def _answered_before(self) -> bool:
-        """Ask `before_request`; whether that settles the request, or will."""
-        route = self.route
-        if route.before_is_async:
-            self._wait_for(self._ask())
-            return True
-        try:
-            answer = route.before_request(self)  # type: ignore[misc]  # asked only where there is one
-        except Exception as error:
-            self._plugin_failed(error, "before_request")
-            return True
-        if answer is not None:
-            self._answer_from_plugin(answer)
-        return answer is not None
 
     def begin_refused(self, error: RequestError) -> None:
         """Start only to refuse: a request that cannot be read or served, or that has no route."""

@@ -18,7 +18,7 @@ def compose(exchange: Forwarding, body: bytes) -> bytes:
         (special is None or special.passes)
         and not exchange.route.rewrites
         and (headers is None or not headers.changed)
-        and not exchange.rewritten
+        and (exchange._state is None or not exchange.rewritten)
     ):
         block = exchange.downstream.origin.block(host or b"")
         return b"%b%bX-Request-Id: %b\r\n\r\n%b" % (head, block, exchange.raw_request_id, body)

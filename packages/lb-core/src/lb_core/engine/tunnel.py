@@ -21,7 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from lb_core.engine.deadlines import NEVER
-from lb_core.engine.flow import PEER, PIPELINED
+from lb_core.engine.flow import PEER, PIPELINED, end_writing
 from lb_core.engine.heads import cut
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class End(asyncio.Protocol):
         tunnel.finished = self
         tunnel.set_limit(pressed=tunnel.downstream.held & PEER != 0)
         if not self.to.is_closing():
-            self.to.write_eof()
+            end_writing(self.to)
         return True
 
 
