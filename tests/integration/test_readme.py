@@ -44,7 +44,7 @@ def script(block: str) -> str:
 
 def environment() -> dict[str, str]:
     """This process's, with `lb` and `python3` those under test."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return {**uncovered.environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def test_there_are_blocks_of_both_kinds() -> None:

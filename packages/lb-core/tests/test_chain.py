@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from types import CodeType
 from typing import Any
 
 import pluggy
@@ -88,8 +90,13 @@ def build(plan: Plan, name: str, hook: str, log: list[object]) -> object:
         "raises": plan.raises,
         "result": plan.result,
     }
-    exec(source, namespace)
+    exec(_compiled(source), namespace)
     return namespace["Plugin"]()
+
+
+@cache
+def _compiled(source: str) -> CodeType:
+    return compile(source, "plugin", "exec")
 
 
 def caller_of(hook: str, *plugins: object) -> pluggy.HookCaller:

@@ -58,6 +58,8 @@ _unusual = re.compile(rb"%|//|/\.|\\|;").search
 _position = itemgetter(0)
 
 Find = Callable[[bytes, bytes, bytes, str], "Route | None"]
+Accepts = Callable[[bytes, bytes, bytes, str], bool]
+_SLASH = ord("/")
 
 
 class HostEntry:
@@ -150,7 +152,8 @@ class _Rules:
 
     def find(self, method: bytes, target: bytes, head: bytes, client: str) -> Route | None:
         """The route of the best rule that matches; RequestError(400) when a backend may see another rule's path."""
-        path = target.partition(b"?")[0] if target.startswith(b"/") else path_of(target)
+        query = target.find(b"?")
+        path = path_of(target) if target[0] != _SLASH else target if query < 0 else target[:query]
         route = self._as_sent.find(path, method, target, head, client)
         if _unusual(path) and self._as_read.find(as_read(path), method, target, head, client) is not route:
             shown = path[:200].decode("latin-1")
@@ -168,7 +171,7 @@ class _Paths:
     __slots__ = ("_anywhere", "_by_path", "_by_prefix", "_deepest", "_few")
 
     def __init__(self, rules: tuple[Rule, ...], reading: Callable[[bytes], bytes]) -> None:
-        self._few: list[tuple[Rule, bytes, bytes]] | None = [] if len(rules) <= SCANNED_MOST else None
+        self._few: list[tuple[Route, bytes, bytes, Accepts | None]] | None = [] if len(rules) <= SCANNED_MOST else None
         self._anywhere: list[tuple[int, Rule]] = []
         self._by_path: dict[bytes, list[tuple[int, Rule]]] = {}
         self._by_prefix: dict[bytes, list[tuple[int, Rule]]] = {}
@@ -176,7 +179,8 @@ class _Paths:
         for number, rule in enumerate(rules):
             path, prefix = reading(rule.path), reading(rule.prefix).rstrip(b"/")
             if self._few is not None:
-                self._few.append((rule, path, prefix + b"/"))
+                accepts = rule.accepts if rule.matchers else None
+                self._few.append((rule.route, path, prefix + b"/" if rule.prefix else b"", accepts))
             elif rule.path:
                 self._by_path.setdefault(path, []).append((number, rule))
             elif rule.prefix:
@@ -190,14 +194,14 @@ class _Paths:
         if self._few is None:
             return self._look_up(path, method, target, head, client)
         path_and_slash = path + b"/"
-        for rule, exact, prefix in self._few:
-            if rule.path:
+        for route, exact, prefix, accepts in self._few:
+            if exact:
                 if path != exact:
                     continue
-            elif rule.prefix and not path_and_slash.startswith(prefix):
+            elif prefix and not path_and_slash.startswith(prefix):
                 continue
-            if not rule.matchers or rule.accepts(method, target, head, client):
-                return rule.route
+            if accepts is None or accepts(method, target, head, client):
+                return route
         return None
 
     def _look_up(self, path: bytes, method: bytes, target: bytes, head: bytes, client: str) -> Route | None:
