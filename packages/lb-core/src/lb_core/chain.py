@@ -35,14 +35,14 @@ def compile_chain(caller: HookCaller, *, contain: Contain | None = None, traced:
     if traced or any(impl.wrapper or impl.hookwrapper for impl in impls):
         # What an inner implementation raises passes through the wrappers, so it is contained around them all.
         whole = _through_pluggy(caller, argnames)
-        return _every_contained([(impls[-1], whole)], contain) if contain else whole
+        return _every_contained([(impls[-1], whole)], contain, 0) if contain else whole
     called = [(impl, _positional(impl, argnames)) for impl in reversed(impls)]
     functions = [function for _, function in called]
     if not caller.spec.opts["firstresult"]:
-        return _every_contained(called, contain) if contain else _every(functions)
+        return _every_contained(called, contain, len(argnames)) if contain else _every(functions)
     if any(iscoroutinefunction(impl.function) for impl in impls):
         return _first_awaited(functions)
-    return _first_result(functions)
+    return _first_result(functions, len(argnames))
 
 
 def each_by_itself(caller: HookCaller) -> tuple[tuple[str, Call, object], ...]:
@@ -67,11 +67,11 @@ def _through_pluggy(caller: HookCaller, argnames: tuple[str, ...]) -> Call:
     return lambda *args: caller(**dict(zip(argnames, args, strict=True)))
 
 
-def _first_result(functions: list[Call]) -> Call:
+def _first_result(functions: list[Call], count: int) -> Call:
     if len(functions) == 1:
         return functions[0]
-    if len(functions) == 2:
-        return _first_of_two(*functions)
+    if len(functions) == 2 and count <= 2:
+        return _first_of_two(functions[0], functions[1], count)
 
     def call(*args: object) -> object:
         for function in functions:
@@ -83,14 +83,18 @@ def _first_result(functions: list[Call]) -> Call:
     return call
 
 
-def _first_of_two(one: Call, two: Call) -> Call:
-    """The commonest chain, without a loop: a feature and the strategy, or two features."""
+def _first_of_two(one: Call, two: Call, count: int) -> Call:
+    """The commonest chain, without a loop: a feature and the strategy, or two features; `count` of arguments."""
 
-    def call(*args: object) -> object:
-        result = one(*args)
-        return two(*args) if result is None else result
+    def of_exchange(exchange: object) -> object:
+        result = one(exchange)
+        return two(exchange) if result is None else result
 
-    return call
+    def of_choice(exchange: object, candidates: object) -> object:
+        result = one(exchange, candidates)
+        return two(exchange, candidates) if result is None else result
+
+    return of_exchange if count == 1 else of_choice
 
 
 def _first_awaited(functions: list[Call]) -> Call:
@@ -117,8 +121,8 @@ def _every(functions: list[Call]) -> Call:
     return call
 
 
-def _every_contained(called: list[tuple[HookImpl, Call]], contain: Contain) -> Call:
-    if len(called) == 2:
+def _every_contained(called: list[tuple[HookImpl, Call]], contain: Contain, count: int) -> Call:
+    if len(called) == 2 and count == 1:
         return _two_contained(called[0], called[1], contain)
 
     def call(*args: object) -> None:
@@ -135,13 +139,13 @@ def _two_contained(first: tuple[HookImpl, Call], second: tuple[HookImpl, Call], 
     """The commonest chain of these: a feature and the access log."""
     one, two = first[1], second[1]
 
-    def call(*args: object) -> None:
+    def call(exchange: object) -> None:
         try:
-            one(*args)
+            one(exchange)
         except Exception as error:
             contain(first[0], error)
         try:
-            two(*args)
+            two(exchange)
         except Exception as error:
             contain(second[0], error)
 
