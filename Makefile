@@ -25,7 +25,7 @@ demo: $(STAMP) ## watch real traffic balanced over three backends
 
 test: compiler $(STAMP) check ## check, then every test (ARGS="-k name" for some)
 	@tools/ensure-commands curl:curl haproxy:haproxy nginx:nginx-light
-	@$(BIN)/python -m pytest --cov $(ARGS)
+	@tools/run-tests $(ARGS)
 
 compiler: # for lb-speedups, which is part of what is tested
 	@tools/ensure-commands cc:gcc

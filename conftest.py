@@ -1,4 +1,4 @@
-"""What holds for every test of the repository: one summary, and how pytest-xdist shares them among processes."""
+"""What holds for every test of the repository: one summary, and how tests are shared among processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,20 @@ APART = "tests/project/test_packages_alone.py::test_unit_tests_pass"
 """Long tests that share nothing but what is built for all of them: each may go to another process."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--timed` for tools/run-tests; -m is left to whoever runs it."""
+    text = "only the tests that measure, or all the others"
+    parser.addoption("--timed", choices=("only", "without"), help=text)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share the tests, files that take long come first, lest one is left for the end."""
+    """Leave out what is not asked for; where processes share the tests, files that take long come first."""
+    wanted = config.getoption("timed")
+    if wanted:
+        timed = [item for item in items if item.get_closest_marker("timed")]
+        others = [item for item in items if not item.get_closest_marker("timed")]
+        items[:], left_out = (timed, others) if wanted == "only" else (others, timed)
+        config.hook.pytest_deselected(items=left_out)
     if hasattr(config, "workerinput"):
         long = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in long)
@@ -21,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """A file stays in one process, in the order of the collection."""
+    """A file stays in one process; files go out in the order above."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):

@@ -20,6 +20,8 @@ from tests.support.wire import Cut, request, response
 if TYPE_CHECKING:
     from lb_core.engine.downstream import Downstream
 
+pytestmark = pytest.mark.timed
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

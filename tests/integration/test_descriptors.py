@@ -16,7 +16,7 @@ from tests.integration.lb_process import LbProcess, free_port, get, lb, wait_unt
 from tests.integration.lb_process import backend as backend_process
 from tests.support.slow import cpu_seconds, descriptors
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timed]
 
 LIMIT = 128
 REQUEST = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"

@@ -27,6 +27,7 @@ from tests.support.wire import Cut, request, response
 if TYPE_CHECKING:
     from tests.support.figures import Measured
 
+pytestmark = pytest.mark.timed
 GET = request()
 
 
@@ -36,9 +37,17 @@ async def quickly(seen: Request) -> None:
     seen.write(response(b"done"))
 
 
-async def go_down(path: Path, connections: int) -> tuple[Load, float]:
+class Turns:
+    """Processes start while another ends; what is measured of one is measured of one at a time."""
+
+    def __init__(self) -> None:
+        self.starting = asyncio.Semaphore(2)
+        self.ending = asyncio.Lock()
+
+
+async def go_down(path: Path, connections: int, turns: Turns) -> tuple[Load, float]:
     """SIGTERM while so many kept connections ask; returns the load and how long the end took."""
-    async with Backend(quickly) as backend, process(path, backend) as (started, port):
+    async with turns.starting, Backend(quickly) as backend, process(path, backend) as (started, port), turns.ending:
         load = Load(port, connections=connections, reconnect=False)
         loading = asyncio.create_task(load.run())
         await until(lambda: load.total > 2 * connections, within=10)
@@ -55,8 +64,9 @@ async def go_down(path: Path, connections: int) -> tuple[Load, float]:
 async def test_twenty_ends_under_load_lose_nothing(tmp_path: Path, connections: int, measured: Measured) -> None:
     total = closed = 0
     longest = 0.0
-    for _ in range(20):
-        load, took = await go_down(tmp_path / "lb.yaml", connections)
+    turns = Turns()
+    ends = [go_down(tmp_path / f"{number}.yaml", connections, turns) for number in range(20)]
+    for load, took in await asyncio.gather(*ends):
         assert load.lost == []
         assert load.answers.keys() == {200}
         total, closed, longest = total + load.total, closed + load.closed, max(longest, took)
@@ -87,14 +97,17 @@ async def test_newcomers_are_served_or_refused_and_nothing_between(tmp_path: Pat
                 except (Cut, TimeoutError) as error:
                     lost.append(f"{type(error).__name__} {error}")
 
-    for _ in range(10):
-        async with Backend(quickly) as backend, process(tmp_path / "lb.yaml", backend) as (started, port):
+    async def go(path: Path, turns: Turns) -> None:
+        async with turns.starting, Backend(quickly) as backend, process(path, backend) as (started, port), turns.ending:
             coming = [asyncio.create_task(come(port)) for _ in range(64)]
             before = answered
-            await until(lambda before=before: answered > before + 200, within=10)
+            await until(lambda: answered > before + 200, within=10)
             started.signal(signal.SIGTERM)
             await asyncio.wait_for(asyncio.gather(*coming), 5)
             assert await status_of(started, 5) == 0
+
+    turns = Turns()
+    await asyncio.gather(*[go(tmp_path / f"{number}.yaml", turns) for number in range(10)])
     assert lost == []
     assert refused == 640
     measured("SIGTERM, 10 times, a connection a request", f"0 of {answered} lost, newcomers refused at once")

@@ -21,6 +21,7 @@ from tests.support.client import Client
 from tests.support.load import Load
 from tests.support.wire import Cut, request, response
 
+pytestmark = pytest.mark.timed
 GET = request()
 
 

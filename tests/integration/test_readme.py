@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lb_process import free_port, get, wait_until
+from tests.support import uncovered
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -18,6 +18,7 @@ from tests.support.wire import Cut, request, response
 if TYPE_CHECKING:
     from tests.support.client import Client
 
+pytestmark = pytest.mark.timed
 CLIENTS = {"timeouts": {"header": "400ms", "body": "400ms", "write": "400ms", "keep_alive": "400ms"}}
 NEVER: tuple[bytes | float, ...] = (20.0,)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"

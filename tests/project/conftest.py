@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,9 +22,13 @@ NewVenv = Callable[..., Path]
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel of every package, by the package's name."""
-    folder = tmp_path_factory.mktemp("wheels")
-    command: list[str | Path] = [UV, "build", "--quiet", "--wheel", "--all-packages", "--out-dir", folder]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=INSTALL_SECONDS)
+    run = tmp_path_factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "wheels"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes that share the tests build once for all
+        if not folder.exists():
+            command: list[str | Path] = [UV, "build", "--quiet", "--wheel", "--all-packages", "--out-dir", folder]
+            subprocess.run(command, cwd=ROOT, check=True, timeout=INSTALL_SECONDS)
     built = {path.name.partition("-")[0].replace("_", "-"): path for path in folder.glob("*.whl")}
     assert built.keys() == {package.name for package in PACKAGES}
     return built

@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.repository import ROOT
 
+from .conftest import UV
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -48,7 +50,7 @@ slow = pytest.mark.slow
 def environment(tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, Path]) -> Path:
     """The bin folder of a virtual environment with lb-core and the example, and nothing of ours beside."""
     folder = tmp_path_factory.mktemp("fresh") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    subprocess.run([UV, "venv", "--quiet", "--seed", "--python", sys.executable, folder], check=True, timeout=120)
     pip: list[str | Path] = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
     wanted: list[str | Path] = ["--constraint", ROOT / "constraints.txt", wheels["lb-core"], EXAMPLE]
     subprocess.run([*pip, *wanted], check=True, capture_output=True, timeout=300)

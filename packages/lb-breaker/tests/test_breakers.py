@@ -38,7 +38,8 @@ class Scene:
         self.one, self.two = Backend("one", "127.0.0.1", 1), Backend("two", "127.0.0.1", 2)
         self.pool = Pool("shop", (self.one, self.two), notify=self.events.append)
         self.route = self.new_route()
-        self.guard = Guard(self.pool, later=self.later, clock=lambda: self.now)
+        self.guards: dict[Pool, Guard] = {}
+        self.guard = self.guard_of(self.pool)
 
     def new_route(self) -> Route:
         return Route(RouteConfig(name="shop", host="shop", pool="shop"), self.pool)
@@ -48,7 +49,10 @@ class Scene:
         return self.timers[-1]
 
     def backend(self, route: Route | None = None, **settings: Any) -> BackendBreaker:
-        return BackendBreaker(route or self.route, BreakerSettings(**settings), self.guard)
+        return BackendBreaker(route or self.route, BreakerSettings(**settings), self.guard_of)
+
+    def guard_of(self, pool: Pool) -> Guard:
+        return self.guards.setdefault(pool, Guard(pool, later=self.later, clock=lambda: self.now))
 
     def whole(self, route: Route | None = None, **settings: Any) -> RouteBreaker:
         settings = {"scope": "route", **settings}
@@ -108,17 +112,66 @@ def test_what_says_nothing_about_a_backend_is_not_counted(scene: Scene) -> None:
     scene.fail(breaker, scene.one, BackendReset("closed while idle", reused=True))
     scene.fail(breaker, None)
     scene.answer(breaker, None, 503)
-    other = scene.exchange(scene.one, 503)
-    other.pool = Pool("another", ())
-    breaker.on_response(other)
-    assert scene.told == []
     scene.fail(breaker, Backend("stranger", "127.0.0.1", 3))
     assert scene.told == []
     scene.answer(breaker, scene.one, 503)
     assert scene.told == ["breaker_opened one"]
     scene.answer(breaker, None)
-    other.status = 200
-    breaker.on_response(other)
+
+
+def test_a_canary_s_backends_and_those_of_a_backup_have_circuits_too(scene: Scene) -> None:
+    sick, well = Backend("sick", "127.0.0.1", 3, id="canary/sick"), Backend("well", "127.0.0.1", 4)
+    canary = Pool("canary", (sick, well), notify=scene.events.append)
+    breaker = scene.backend(threshold=2)
+    exchange = scene.exchange(sick, 503)
+    exchange.pool = canary
+    breaker.on_response(exchange)
+    assert breaker.describe() == ["canary/sick: closed, 1 of 2 failures"]
+    breaker.on_backend_error(exchange, ConnectFailed("refused"))
+    assert (canary.candidates, scene.pool.candidates) == ((well,), (scene.one, scene.two))
+    assert scene.route.gate is None
+    scene.timers[0].call()
+    exchange.status = 200
+    for _ in range(2):
+        breaker.on_response(exchange)
+    assert scene.told == ["breaker_opened sick", "breaker_half_open sick", "breaker_closed sick"]
+
+
+def test_a_rebuilt_route_keeps_the_circuits_of_pools_it_still_uses(scene: Scene) -> None:
+    pools = [Pool(name, [Backend(name, "127.0.0.1", 3), Backend("well", "127.0.0.1", 4)]) for name in ("kept", "left")]
+    old = scene.backend(threshold=1)
+    for pool in pools:
+        exchange = scene.exchange(pool.backends[0], 503)
+        exchange.pool = pool
+        old.on_response(exchange)
+    route = scene.new_route()
+    route.pools = {"kept": pools[0]}
+    new = scene.backend(route, threshold=1)
+    new.inherit(old)
+    old.close()
+    assert [len(pool.candidates) for pool in pools] == [1, 2]
+    new.close()
+    assert [len(pool.candidates) for pool in pools] == [2, 2]
+
+
+def test_a_backend_that_leaves_half_open_is_forgotten(scene: Scene) -> None:
+    breaker = scene.backend(threshold=1)
+    scene.fail(breaker, scene.one)
+    scene.timers[0].call()
+    scene.pool.replace([scene.two])
+    assert breaker.describe() == ["every circuit is closed"]
+
+
+def test_an_ejection_of_somebody_else_goes_on_when_the_circuit_is_tried(scene: Scene) -> None:
+    breaker = scene.backend(threshold=1)
+    scene.pool.eject(scene.one, "failed too often")
+    scene.fail(breaker, scene.one)
+    scene.fail(breaker, scene.two)
+    assert scene.pool.candidates == (), "no last resort behind an open circuit"
+    scene.pool.restore(scene.one, "tried again")
+    assert scene.pool.candidates == (), "only its own end lets it in"
+    scene.timers[0].call()
+    assert scene.pool.candidates == (scene.one,)
 
 
 def test_failures_while_open_change_nothing(scene: Scene) -> None:

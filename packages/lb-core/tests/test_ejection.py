@@ -293,3 +293,66 @@ def test_settings(value: object, settings: EjectionSettings) -> None:
 def test_settings_that_make_no_sense(value: object) -> None:
     with pytest.raises(ValidationError):
         EjectionSettings.model_validate(value, context=FROM_FILE)
+
+
+def elsewhere(world: World, count: int = 2) -> tuple[Pool, Callable[[], None]]:
+    """Another pool that serves the route's requests, and a failure of its first backend."""
+    pool = Pool("canary", [Backend(f"c{number}", "h", number + 1) for number in range(count)])
+
+    def fail() -> None:
+        exchange = world.exchange(pool.backends[0], 503)
+        exchange.pool = pool
+        world.ejection.on_response(exchange)
+
+    return pool, fail
+
+
+def test_the_pool_that_served_is_the_one_that_counts() -> None:
+    world = World()
+    pool, fail = elsewhere(world)
+    for _ in range(5):
+        fail()
+    assert [backend.name for backend in pool.candidates] == ["c1"]
+    world.pass_time(31)
+    assert len(pool.candidates) == 2
+    alone, fail = elsewhere(world, 1)
+    for _ in range(9):
+        fail()
+    assert len(alone.candidates) == 1, "the last one stays, however many others the route has"
+
+
+def test_a_rebuilt_route_goes_on_counting() -> None:
+    world = World()
+    world.fail(0, 5)
+    world.fail(1, 4)
+    old, world.ejection = (
+        world.ejection,
+        Ejection(
+            world.pool,
+            EjectionSettings(),
+            later=lambda seconds, call: world.timers.append((world.now + seconds, call)),
+            clock=lambda: world.now,
+            jitter=lambda: 1.0,
+        ),
+    )
+    world.ejection.inherit(object())
+    world.ejection.inherit(old)
+    old.close()
+    assert world.ejected == ["b0"]
+    world.fail(1)
+    assert world.ejected == ["b0", "b1"]
+    world.pass_time(30)
+    assert world.ejected == []
+    world.fail(0, 5)
+    world.pass_time(59)
+    assert world.ejected == ["b0"], "the second time takes twice as long"
+
+
+def test_switched_off_it_lets_everybody_in() -> None:
+    world = World()
+    world.fail(0, 5)
+    world.ejection.close()
+    assert world.ejected == []
+    world.pool.eject(world.backends[0], "somebody else's")
+    world.pass_time(31)
+    assert world.ejected == ["b0"], "a timer of before ends nobody else's ejection"

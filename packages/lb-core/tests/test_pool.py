@@ -55,6 +55,24 @@ def test_the_ejected_serve_as_a_last_resort_but_not_behind_an_open_breaker() -> 
     assert names(pool) == ""
 
 
+def test_who_was_ejected_twice_is_back_when_both_have_ended() -> None:
+    one = Backend("one", "h", 1)
+    pool = Pool("p", [one])
+    pool.eject(one, "failed")
+    assert pool.candidates == (one,)
+    pool.eject(one, "failed again", last_resort=False, by="another")
+    assert (pool.candidates, one.reason) == ((), "failed again")
+    pool.restore(one)
+    pool.restore(one)
+    assert (one.ejected, pool.candidates) == (True, ())
+    pool.eject(one, "failed")
+    pool.restore(one, by="another")
+    assert (one.ejected, pool.candidates) == (True, (one,))
+    pool.restore(one, by="somebody who did not eject it")
+    pool.restore(one)
+    assert not one.ejected
+
+
 def test_a_main_backend_is_a_last_resort_before_an_ejected_backup() -> None:
     main, backup = Backend("main", "h", 1), Backend("backup", "h", 2, backup=True)
     pool = Pool("p", [main, backup])

@@ -19,6 +19,7 @@ from tests.support.wire import request
 if TYPE_CHECKING:
     from tests.support.figures import Measured
 
+pytestmark = pytest.mark.timed
 REQUESTS = 3000
 CLIENTS = 10
 LONGEST_MS = 20

@@ -21,6 +21,7 @@ from tests.support.wire import Cut, request, response
 if TYPE_CHECKING:
     from tests.support.figures import Measured
 
+pytestmark = pytest.mark.timed
 GET = request()
 NEVER: Steps = (20.0,)
 

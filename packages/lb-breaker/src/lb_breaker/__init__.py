@@ -32,6 +32,6 @@ def register_features() -> Iterator[Feature]:
     def build(route: Route, settings: BreakerSettings) -> BackendBreaker | RouteBreaker:
         if settings.scope == "route":
             return RouteBreaker(route, settings)
-        return BackendBreaker(route, settings, guards.of(route.pool))
+        return BackendBreaker(route, settings, guards.of)
 
     yield Feature("circuit_breaker", build, BreakerSettings, replaces=replaces)

@@ -1,108 +1,69 @@
-"""The breaker with scope `backend`: each backend has a circuit, and one that is open takes no requests."""
+"""The breaker with scope `backend`: each backend has a circuit, and one that is open takes no requests.
+
+That holds for the backends of every pool that serves the route's requests: a canary's, and those of the route that
+stands in, too.
+"""
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING
 
-from lb_breaker.circuit import State
-from lb_breaker.tally import Tally
+from lb_breaker.watch import Watch
 from lb_core import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lb_breaker.guard import Guard
     from lb_breaker.settings import BreakerSettings
-    from lb_core import AttemptError, Backend, Exchange, Route
+    from lb_core import AttemptError, Exchange, Pool, Route
 
 
 class BackendBreaker:
-    """The feature `circuit_breaker` of one route, and its gate while nobody is left."""
+    """The feature `circuit_breaker` of one route, and its gate while nobody is left in the route's own pool."""
 
     word = "breaker_open"
     strict = False
 
-    def __init__(self, route: Route, settings: BreakerSettings, guard: Guard) -> None:
+    def __init__(self, route: Route, settings: BreakerSettings, guard_of: Callable[[Pool], Guard]) -> None:
         self._route = route
         self._pool = route.pool
         self._settings = settings
-        self._guard = guard
-        self._circuits = guard.circuits
-        self._tallies = guard.tallies(settings)
+        self._guard_of = guard_of
+        self._own = Watch(guard_of(route.pool), settings, self._settled)
+        self._guard = self._own.guard
+        self._circuits = self._guard.circuits
+        self._elsewhere: dict[Pool, Watch] = {}
         self._statuses = frozenset(settings.statuses)
-        self._counts_all = settings.counts_all
-        self._watched: object = True if settings.counts_all else self._tallies
+        self._watched: object = True if settings.counts_all else self._own.tallies
         self._closed = False
 
     @hookimpl
     def on_backend_error(self, exchange: Exchange, error: AttemptError) -> None:
         """Count an attempt that failed."""
-        if not error.reused:
-            self._failed(exchange, str(error) or error.flag)
+        if not error.reused and exchange.backend is not None and not self._closed:
+            self._watch(exchange.pool).failed(exchange.backend, str(error) or error.flag)
 
     @hookimpl
     def on_response(self, exchange: Exchange) -> None:
         """Count a response that is a failure; others only where somebody is watched."""
         if exchange.status in self._statuses:
-            self._failed(exchange, f"status {exchange.status}")
-        elif self._watched or self._circuits:
-            self._answered(exchange)
+            if exchange.backend is not None and not self._closed:
+                self._watch(exchange.pool).failed(exchange.backend, f"status {exchange.status}")
+        elif (self._watched or self._circuits or self._elsewhere) and exchange.backend is not None and not self._closed:
+            self._watch(exchange.pool).answered(exchange.backend, exchange)
 
-    def _failed(self, exchange: Exchange, why: str) -> None:
-        backend = exchange.backend
-        if backend is None or exchange.pool is not self._pool or self._closed:
-            return
-        guard = self._guard
-        circuit = self._circuits.get(backend)
-        if circuit is not None:
-            if circuit.state is State.HALF_OPEN:
-                guard.open(backend, f"a probe failed: {why}", self._settings)
-            return
-        if not guard.has(self):
-            guard.join(self)
-        reason = self._tally(backend).failed(guard.clock(), why)
-        if reason:
-            self._open(backend, reason)
-
-    def _answered(self, exchange: Exchange) -> None:
-        backend = exchange.backend
-        if backend is None or exchange.pool is not self._pool or self._closed:
-            return
-        if self._circuits and backend in self._circuits:
-            self._tried(backend, exchange.backend_seconds)
-        elif not self._counts_all:
-            self._tallies.pop(backend, None)
-        else:
-            tally = self._tallies.get(backend) or self._tally(backend)
-            now = exchange.first_byte
-            reason = tally.passed(now, now - (exchange.asked or exchange.started))
-            if reason:
-                self._open(backend, reason)
-
-    def _tried(self, backend: Backend, seconds: float) -> None:
-        """A backend whose circuit is not closed has answered."""
-        circuit = self._circuits[backend]
-        if circuit.state is State.HALF_OPEN and seconds > (self._settings.slow_call or inf):
-            self._guard.open(backend, f"a probe took {seconds:.1f}s", self._settings)
-        else:
-            self._guard.passed(backend, circuit)
-
-    def _tally(self, backend: Backend) -> Tally:
-        tally = self._tallies.get(backend)
-        if tally is None:
-            for gone in self._tallies.keys() - set(self._pool.backends):
-                del self._tallies[gone]
-            tally = self._tallies[backend] = Tally(self._settings)
-        return tally
-
-    def _open(self, backend: Backend, reason: str) -> None:
-        del self._tallies[backend]
-        self._guard.join(self)
-        if backend in self._pool.backends:
-            self._guard.open(backend, reason, self._settings)
+    def _watch(self, pool: Pool) -> Watch:
+        if pool is self._pool:
+            return self._own
+        watch = self._elsewhere.get(pool)
+        if watch is None:
+            watch = self._elsewhere[pool] = Watch(self._guard_of(pool), self._settings)
+        return watch
 
     # the gate
 
-    def settled(self) -> None:
+    def _settled(self) -> None:
         """Put a gate before the route's pool while nobody is left, and take it away again."""
         if self._guard.exhausted:
             self._route.set_gate(self)
@@ -121,20 +82,28 @@ class BackendBreaker:
     # beside the requests
 
     def inherit(self, old: object) -> None:
-        """Take part in what the route's pool already knows."""
-        if isinstance(old, BackendBreaker) and old._guard is self._guard and self._guard.has(old):
-            self._guard.join(self)
+        """Take part in what is known already of the route's pool, and of those it still uses."""
+        if not isinstance(old, BackendBreaker):
+            return
+        others = {*self._route.pools.values(), *(route.pool for route in self._route.routes.values())}
+        for pool, before in ((old._pool, old._own), *old._elsewhere.items()):
+            if (pool is self._pool or pool in others) and before.guard.has(before):
+                watch = self._watch(pool)
+                if watch.guard is before.guard:
+                    watch.guard.join(watch)
 
     def start(self) -> None:
         """Look at how things stand."""
         if self._guard.circuits:
-            self._guard.join(self)
-            self.settled()
+            self._guard.join(self._own)
+            self._settled()
 
     def close(self) -> None:
         """Give back what is ejected or restricted, unless other routes use the pool."""
         self._closed = True
-        self._guard.leave(self)
+        for watch in (self._own, *self._elsewhere.values()):
+            watch.guard.leave(watch)
+        self._elsewhere.clear()
         if self._route.gate is self:
             self._route.set_gate(None)
 
@@ -151,7 +120,10 @@ class BackendBreaker:
     def describe(self) -> list[str]:
         """A line for each backend whose circuit is not closed, or that is failing."""
         now = self._guard.clock()
-        lines = [f"{each.name}: {circuit.describe(now)}" for each, circuit in self._circuits.items()]
-        failing = [(each, tally.row) for each, tally in self._tallies.items() if tally.row]
-        lines += [f"{each.name}: closed, {row} of {self._settings.in_a_row} failures" for each, row in failing]
+        lines = []
+        for watch in (self._own, *self._elsewhere.values()):
+            failing = [(each, tally.row) for each, tally in watch.tallies.items() if tally.row]
+            said = [(each, circuit.describe(now)) for each, circuit in watch.circuits.items()]
+            said += [(each, f"closed, {row} of {self._settings.in_a_row} failures") for each, row in failing]
+            lines += [f"{each.name if watch is self._own else each.id}: {what}" for each, what in said]
         return lines or ["every circuit is closed"]

@@ -131,11 +131,9 @@ class Guard:
         return bool(self.circuits) and all(backend in self.circuits for backend in self.pool.candidates)
 
     def _try_again(self, backend: Backend, probes: int) -> None:
-        del self._timers[backend]
-        circuit = self.circuits[backend]
-        if backend not in self.pool.backends:
-            del self.circuits[backend]
+        if self._timers.pop(backend, None) is None or self._gone(backend):
             return
+        circuit = self.circuits[backend]
         circuit.try_again(self.clock())
         self.pool.restrict(backend, probes)
         self.pool.restore(backend, f"breaker half open, {probes} at a time", by=self)
@@ -149,7 +147,19 @@ class Guard:
             timer.cancel()
         self.pool.restrict(backend, None)
 
+    def _gone(self, backend: Backend) -> bool:
+        """Whether a backend has left the pool; it is forgotten then."""
+        if backend in self.pool.backends:
+            return False
+        self.circuits.pop(backend, None)
+        timer = self._timers.pop(backend, None)
+        if timer is not None:
+            timer.cancel()
+        return True
+
     def _settle(self) -> None:
+        for backend in list(self.circuits):
+            self._gone(backend)
         for member in tuple(self._members):
             member.settled()
 
