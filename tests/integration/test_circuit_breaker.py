@@ -103,6 +103,13 @@ async def test_open_with_nobody_left_answers_503_with_the_seconds_until_it_is_tr
             assert balancer.last.flags == ("breaker_open",)
 
 
+async def test_retried_is_said_of_a_second_attempt_only() -> None:
+    with refusing() as nobody:
+        async with balancing(nobody, circuit_breaker={"threshold": 1, "timeout": "40s"}) as balancer:
+            assert (await balancer.ask(GET)).status == 503
+            assert (balancer.last.attempts, balancer.last.flags) == (1, ("breaker_open",))
+
+
 async def test_half_open_lets_one_probe_through_under_fifty_clients_and_two_passes_close_it() -> None:
     passes = [asyncio.Event(), asyncio.Event()]
     probes = 0
@@ -503,7 +510,7 @@ async def test_the_request_that_opens_it_goes_on_to_the_backup(scope: str) -> No
         async with balancing(config=config) as balancer:
             answer = await balancer.ask(GET)
             assert (answer.status, answer.body) == (200, b"backup")
-            assert balancer.last.flags == ("retried", "failover")
+            assert balancer.last.flags == ("failover", "retried")
 
 
 async def test_failures_of_the_backup_are_not_the_route_s() -> None:

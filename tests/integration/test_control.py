@@ -156,6 +156,18 @@ def test_of_several_one_is_chosen_and_what_a_killed_one_left_is_removed(
     assert [each.name for each in (place / "lb").iterdir()] == [f"{first.process.pid}.sock"]
 
 
+def test_the_file_names_the_socket(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others run here too: with `control` in the file, its own balancer is asked and nobody else."""
+    monkeypatch.delenv("LB_CONTROL")
+    monkeypatch.chdir(tmp_path)
+    Path("lb.yaml").write_text("control: ./its.sock\nroutes: {a.example: ['127.0.0.1:9']}\n")
+    told = Told("explain", "GET", "a.example", "--live")
+    assert (told.status, told.err) == (1, "lb: nobody can be asked at ./its.sock: No such file or directory\n")
+    Path("lb.yaml").write_text("routes: {a.example: [")
+    told = Told("explain", "GET", "shop.example", "--live", "--control", str(Path("none.sock")))
+    assert "nobody can be asked at none.sock" in told.err
+
+
 def test_without_a_balancer_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     told = Told("explain", "--why", "x", "--control", str(tmp_path / "none.sock"))

@@ -100,10 +100,11 @@ def test_open_half_open_closed(scene: Scene) -> None:
     timer.call()
     assert breaker.states()["one"] == 1
     assert (scene.one.limit, scene.pool.candidates) == (3, (scene.one, scene.two))
+    assert scene.one.reason == "breaker half open, 3 at a time"
     scene.answer(breaker, scene.one)
     scene.answer(breaker, scene.one)
     assert breaker.states()["one"] == 0
-    assert scene.one.limit == scene.one.max_connections
+    assert (scene.one.limit, scene.one.reason) == (scene.one.max_connections, "")
     assert scene.told == ["breaker_opened one", "breaker_half_open one", "breaker_closed one"]
 
 
@@ -160,6 +161,56 @@ def test_a_backend_that_leaves_half_open_is_forgotten(scene: Scene) -> None:
     scene.timers[0].call()
     scene.pool.replace([scene.two])
     assert breaker.describe() == ["every circuit is closed"]
+
+
+def test_requests_of_routes_without_a_breaker_close_a_circuit_that_no_other_is_sent_to(scene: Scene) -> None:
+    breaker = scene.backend(threshold=1, passes=2)
+    scene.fail(breaker, scene.one)
+    scene.timers[-1].call()
+    scene.one.requests += 1
+    scene.timers[-1].call()
+    assert breaker.states()["one"] == 1, "one is not enough"
+    scene.one.requests += 3
+    scene.one.failures += 1
+    scene.timers[-1].call()
+    assert breaker.states()["one"] == 1, "one has failed"
+    scene.one.requests += 2
+    scene.timers[-1].call()
+    assert breaker.states()["one"] == 0
+    assert (scene.one.limit, scene.events[-1].message) == (
+        scene.one.max_connections,
+        "2 requests of other routes passed",
+    )
+    scene.timers[-1].call()
+    assert scene.told == ["breaker_opened one", "breaker_half_open one", "breaker_closed one"]
+
+
+def test_what_lasts_takes_no_probe_s_place(scene: Scene) -> None:
+    breaker = scene.backend(threshold=1, passes=4)
+    scene.one.in_flight = 50
+    scene.fail(breaker, scene.one)
+    scene.timers[-1].call()
+    assert scene.one.limit == 51, "WebSockets from before it opened"
+    scene.one.in_flight = 21
+    scene.answer(breaker, scene.one)
+    assert scene.one.limit == 21, "30 of them have ended"
+    scene.answer(breaker, scene.one, 101)
+    assert scene.one.limit == 22
+    events = scene.exchange(scene.one)
+    events.response_head = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream\r\n\r\n"
+    scene.one.in_flight = 22
+    breaker.on_response(events)
+    assert scene.one.limit == 23
+
+
+def test_a_tunnel_does_not_keep_the_route_s_other_probes_out(scene: Scene) -> None:
+    breaker = scene.whole(threshold=1)
+    scene.fail(breaker, scene.one)
+    scene.timers[-1].call()
+    tunnel = scene.exchange(scene.one, 101)
+    assert breaker.admits(tunnel)
+    breaker.on_response(tunnel)
+    assert breaker.admits(scene.exchange(scene.one))
 
 
 def test_an_ejection_of_somebody_else_goes_on_when_the_circuit_is_tried(scene: Scene) -> None:

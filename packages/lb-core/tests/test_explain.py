@@ -95,6 +95,17 @@ def test_no_route_names_the_configured_status() -> None:
     assert balanced(no_route_status=421).explain("GET", "nowhere.example").outcome == "answered with 421 (no_route)"
 
 
+def test_a_weight_of_nothing_is_shown_as_a_drain() -> None:
+    balancer = balanced()
+    pool = balancer.pools["shop.example"]
+    pool.set_weight(pool.find("web1"), 0)
+    first = balancer.explain("GET", "shop.example").backends[0]
+    assert (first.state, first.weight, first.candidate) == ("draining", 0, False)
+    assert first.reason == "serves clients that are its own for 30s more"
+    pool.set_weight(pool.find("web1"), 1)
+    assert balancer.explain("GET", "shop.example").backends[0].state == "up"
+
+
 @pytest.mark.parametrize(
     ("method", "url", "headers", "message"),
     [
@@ -132,7 +143,8 @@ def test_the_backends_and_their_states() -> None:
     pool.find("web2").in_flight = 4
     found = balancer.explain("GET", "shop.example")
     first, second = found.backends
-    assert (first.name, first.state, first.reason, first.candidate) == ("web1", "draining", "for the night", False)
+    said = "for the night; serves clients that are its own for 30s more"
+    assert (first.name, first.state, first.reason, first.candidate) == ("web1", "draining", said, False)
     assert (second.address, second.weight, second.in_flight, second.candidate) == ("[::1]:9002", 3, 4, True)
     assert found.choice == "web2"
 

@@ -4,7 +4,8 @@ Routes (the rules of one host, mostly) often share a pool, and a backend is eith
 and what is open stands here once for each pool; a route's part of it is to report what its requests met.
 
     open        the backend is ejected, not as a last resort; one timer runs
-    half open   it is back, restricted to the probes in flight: the engine holds everybody to that
+    half open   it is back, restricted to the probes in flight: the engine holds everybody to that. Requests of routes
+                without a breaker are not probes; where there are no others, it is looked at them once in `timeout`
     closed      the restriction is lifted
 
 While nobody is left but backends that are open or half open, every route that takes part is told (`settled`): it puts a
@@ -21,12 +22,17 @@ from weakref import WeakValueDictionary
 from lb_breaker.circuit import Circuit, State
 from lb_breaker.tally import Tally
 from lb_core import Event
+from lb_core.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lb_breaker.settings import BreakerSettings
     from lb_core import Backend, Pool
+
+
+HALF_OPEN = "breaker half open"
+"""How the reason begins that a backend states while it is tried."""
 
 
 class Timer(Protocol):
@@ -107,18 +113,24 @@ class Guard:
             circuit = self.circuits[backend] = Circuit(timeout=settings.timeout, passes=settings.passes)
         circuit.open(self.clock(), reason)
         self.opened += 1
-        self._timers[backend] = self._later(settings.timeout, lambda: self._try_again(backend, settings.probes))
+        self._set_timer(backend, lambda: self._try_again(backend, settings.probes))
         self.pool.eject(backend, f"breaker open: {reason}", last_resort=False, by=self)
         self.pool.restrict(backend, None)
         self._tell("breaker_opened", backend, f"{reason}; tried again in {settings.timeout:g}s")
         self._settle()
 
-    def passed(self, backend: Backend, circuit: Circuit) -> None:
-        """A request succeeded at a backend whose circuit is not closed."""
-        if circuit.state is State.HALF_OPEN and circuit.pass_probe(self.clock()):
+    def passed(self, backend: Backend, circuit: Circuit, probes: int, *, stays: bool) -> None:
+        """A request succeeded at a backend whose circuit is not closed; `stays`: it is one that lasts."""
+        if circuit.state is not State.HALF_OPEN:
+            return
+        if circuit.pass_probe(self.clock()):
             self._close(backend)
             self._tell("breaker_closed", backend, f"{circuit.passes} probes passed")
             self._settle()
+            return
+        limit = min(backend.restricted, backend.in_flight - 1 + probes) + stays
+        if limit != backend.restricted:
+            self.pool.restrict(backend, limit)
 
     def retry_after(self) -> float:
         """Seconds until the next backend is tried again."""
@@ -135,16 +147,43 @@ class Guard:
             return
         circuit = self.circuits[backend]
         circuit.try_again(self.clock())
-        self.pool.restrict(backend, probes)
-        self.pool.restore(backend, f"breaker half open, {probes} at a time", by=self)
+        self.pool.restrict(backend, backend.in_flight + probes)  # what has lasted until now is no probe
+        self.pool.restore(backend, f"{HALF_OPEN}, {probes} at a time", by=self)
         self._tell("breaker_half_open", backend, f"{probes} at a time, closed after {circuit.passes} that succeed")
+        self._wait_for_others(backend)
         self._settle()
+
+    def _wait_for_others(self, backend: Backend) -> None:
+        """Look again after a while: routes without a breaker may send it what this one's routes do not."""
+        requests, failures = backend.requests, backend.failures
+        self._set_timer(backend, lambda: self._look_again(backend, requests, failures))
+
+    def _look_again(self, backend: Backend, requests: int, failures: int) -> None:
+        """Nobody has decided while it was half open: it is well if others were served, and nothing failed."""
+        if self._timers.pop(backend, None) is None or self._gone(backend):
+            return
+        served, failed = backend.requests - requests, backend.failures - failures
+        if failed or served < self.circuits[backend].passes:
+            self._wait_for_others(backend)
+            return
+        self._close(backend)
+        self._tell("breaker_closed", backend, f"{counted(served, 'request')} of other routes passed")
+        self._settle()
+
+    def _set_timer(self, backend: Backend, call: Callable[[], None]) -> None:
+        """The one timer of a circuit, for its `timeout`."""
+        before = self._timers.pop(backend, None)
+        if before is not None:
+            before.cancel()
+        self._timers[backend] = self._later(self.circuits[backend].timeout, call)
 
     def _close(self, backend: Backend) -> None:
         del self.circuits[backend]
         timer = self._timers.pop(backend, None)
         if timer is not None:
             timer.cancel()
+        if backend.reason.startswith(HALF_OPEN):
+            backend.reason = ""
         self.pool.restrict(backend, None)
 
     def _gone(self, backend: Backend) -> bool:

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from lb_breaker.settings import BreakerSettings
     from lb_core import Backend, Exchange
 
+SWITCHED = 101
+
+
+def lasts(exchange: Exchange) -> bool:
+    """Whether an exchange goes on for long after its response head: a tunnel or a stream of events."""
+    kind: str = exchange.response_headers.get("content-type", "")
+    return exchange.status == SWITCHED or kind.lower().startswith("text/event-stream")
+
 
 def _nothing() -> None:
     """Nobody asks."""
@@ -55,7 +63,7 @@ class Watch:
     def answered(self, backend: Backend, exchange: Exchange) -> None:
         """A backend has answered, and that was no failure."""
         if self.circuits and backend in self.circuits:
-            self._tried(backend, exchange.backend_seconds)
+            self._tried(backend, exchange)
         elif not self._counts_all:
             self.tallies.pop(backend, None)
         else:
@@ -65,13 +73,14 @@ class Watch:
             if reason:
                 self._open(backend, reason)
 
-    def _tried(self, backend: Backend, seconds: float) -> None:
+    def _tried(self, backend: Backend, exchange: Exchange) -> None:
         """A backend whose circuit is not closed has answered."""
         circuit = self.circuits[backend]
+        seconds = exchange.backend_seconds
         if circuit.state is State.HALF_OPEN and seconds > (self._settings.slow_call or inf):
             self.guard.open(backend, f"a probe took {seconds:.1f}s", self._settings)
         else:
-            self.guard.passed(backend, circuit)
+            self.guard.passed(backend, circuit, self._settings.probes, stays=lasts(exchange))
 
     def _tally(self, backend: Backend) -> Tally:
         tally = self.tallies.get(backend)

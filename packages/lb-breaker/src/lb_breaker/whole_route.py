@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lb_breaker.circuit import Circuit, State
 from lb_breaker.guard import Timer, later
 from lb_breaker.tally import Tally
+from lb_breaker.watch import lasts
 from lb_core import Event, hookimpl
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class RouteBreaker:
             if reason:
                 self._open(reason)
         elif self._circuit.state is State.HALF_OPEN and exchange in self._probes:
+            if lasts(exchange):
+                self._probes.remove(exchange)  # it has shown what it had to, and would keep the others out for hours
             self._tried(seconds)
 
     def _tried(self, seconds: float) -> None:

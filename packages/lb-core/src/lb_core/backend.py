@@ -147,7 +147,9 @@ class Backend:
             return self.mode
         if self.health != "up":
             return self.health
-        return "ejected" if self.ejected else "up"
+        if self.ejected:
+            return "ejected"
+        return "up" if self.weight else "draining"
 
     def __repr__(self) -> str:
         return f"<Backend {self.id} {self.address} {self.state}>"

@@ -45,7 +45,7 @@ def event_line(event: Event) -> str:
     """An event as a person reads it: `web1 of example.com: down (connection refused)`."""
     what = event.kind.replace("_", " ")
     if not event.backend:
-        return f"{what}: {event.message}"
+        return f"{event.route}: {what}: {event.message}" if event.route else f"{what}: {event.message}"
     what = what.removeprefix("backend ")
     where = f"{event.backend} of {event.route}" if event.route else event.backend
     return f"{where}: {what} ({event.message})" if event.message not in ("", what) else f"{where}: {what}"

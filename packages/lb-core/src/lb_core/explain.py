@@ -15,6 +15,7 @@ from lb_core.headers import check_field
 from lb_core.hosts import normalise_pattern
 
 if TYPE_CHECKING:
+    from lb_core.backend import Backend
     from lb_core.pool import Pool
     from lb_core.route import Route
     from lb_core.table import Table
@@ -100,6 +101,8 @@ def explain(
     connection = _Asked(client, parts.scheme, port)
     exchange = Exchange(route, connection, client, method.encode(), target.encode(), entry.host, head)
     choice, outcome = _choose(route, exchange)
+    if route.askers:
+        outcome += f", unless {' or '.join(route.askers)} decides otherwise: it is not asked here"
     strategy = route.config.strategy.name
     backends = tuple(_views(route))
     return Explanation(
@@ -164,7 +167,14 @@ def _views(route: Route) -> Iterator[BackendView]:
             name = b.name if pool is route.pool else b.id
             limit = 0 if b.limit == NO_LIMIT else b.limit
             candidate = b in serving.candidates
-            yield BackendView(name, b.address, b.state, b.reason, b.configured_weight, b.in_flight, candidate, limit)
+            reason = "; ".join(filter(None, (b.reason, _drain(b, pool))))
+            yield BackendView(name, b.address, b.state, reason, b.configured_weight, b.in_flight, candidate, limit)
+
+
+def _drain(backend: Backend, pool: Pool) -> str:
+    """How long a backend that drains still serves clients that are its own."""
+    left = backend.drains_until - pool.clock() if backend.state == "draining" else 0.0
+    return f"serves clients that are its own for {left:.0f}s more" if left > 0 else ""
 
 
 def _states(route: Route) -> tuple[tuple[str, tuple[str, ...]], ...]:

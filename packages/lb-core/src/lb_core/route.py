@@ -64,6 +64,7 @@ class Route:
     __slots__ = (
         "_owners",
         "_silent",
+        "askers",
         "before_is_async",
         "before_request",
         "choosers",
@@ -153,6 +154,8 @@ class Route:
         self.before_request: Call | None = None
         self.before_is_async = False
         self.select_backend: Call = _nobody_chooses
+        self.askers: tuple[str, ...] = ()
+        """Who is asked before a backend is chosen, by name."""
         self.choosers: tuple[Chooser, ...] = ()
         """Who takes part in `select_backend`, one by one: for the choices that are recorded."""
         self.due = 0.0
@@ -167,6 +170,7 @@ class Route:
         hook = manager.hook
         self.before_request = compile_chain(hook.before_request)
         self.before_is_async = is_async(self.before_request)
+        self.askers = tuple(name for name, _, _ in each_by_itself(hook.before_request))
         self.select_backend = compile_chain(hook.select_backend) or _nobody_chooses
         self.choosers = tuple(
             (name, call, getattr(plugin, "why", None), getattr(plugin, "scores", None))

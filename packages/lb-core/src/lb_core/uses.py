@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lb_core.documents import KeyPath
     from lb_core.features import Use
+    from lb_core.pool_sections import PoolConfig
     from lb_core.problems import Problems
 
 
@@ -37,10 +38,9 @@ class Uses:
         section = next((path for path in paths if document.has(path)), paths[0])
         self._noted.setdefault(route, []).append((use, places[0] if places else section))
 
-    def resolve(self, routes: Iterable[RouteConfig], pools: Iterable[str]) -> tuple[RouteConfig, ...]:
+    def resolve(self, routes: Iterable[RouteConfig], pools: Mapping[str, PoolConfig]) -> tuple[RouteConfig, ...]:
         """The routes with what they use; problems are noted."""
         by_name = {route.name: route for route in routes}
-        pools = [*pools]
         resolved = tuple(self._resolved(route, by_name, pools) for route in by_name.values())
         self._refuse_loops()
         return resolved
@@ -51,10 +51,15 @@ class Uses:
         noted = [use for uses in self._noted.values() for use, _ in uses if use.health_check]
         return {pools.get(use.name, use.name) if use.kind == "route" else use.name: use.health_check for use in noted}
 
-    def _resolved(self, route: RouteConfig, routes: Mapping[str, RouteConfig], pools: list[str]) -> RouteConfig:
+    def _resolved(
+        self, route: RouteConfig, routes: Mapping[str, RouteConfig], pools: Mapping[str, PoolConfig]
+    ) -> RouteConfig:
         found = []
         for use, path in self._noted.get(route.name, ()):
             if use.kind == "route" and use.name in routes:
+                if not pools[routes[use.name].pool].backends:
+                    hint = "name a route with backends"
+                    self._problems.add(path, f"the route {show(use.name)} has no backends that could serve", hint)
                 found.append(UsedConfig(kind="route", name=use.name, pool=routes[use.name].pool))
             elif use.kind == "pool" and use.name in pools:
                 found.append(UsedConfig(kind="pool", name=use.name, pool=use.name))

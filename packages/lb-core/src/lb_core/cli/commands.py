@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from lb_core.commands import Command
 
-CONTROL = "Control socket of the running balancer. Default: the only one there is."
+CONTROL = "Control socket of the running balancer. Default: the file's `control`, or the only one there is."
 
 
 class Commands(click.Group):
@@ -37,12 +37,18 @@ class Commands(click.Group):
         return sorted([*super().list_commands(ctx), *self.of_plugins])
 
 
-def ask_running(control: str | None, request: Mapping[str, object]) -> Any:
-    """Ask the running balancer; raises LbError where there is none, or several, and with what it says."""
+def ask_running(control: str | None, request: Mapping[str, object], *, path: str | None = None) -> Any:
+    """Ask the running balancer: the one that is named, the one of the configuration file, or the only one.
+
+    Raises LbError where there is none, or several, and with what it says.
+    """
+    from lb_core.cli.source import control_of
     from lb_core.control.client import ask, find
     from lb_core.environment import process_environment
 
-    return ask(find(control, process_environment()), request)
+    environ = process_environment()
+    named = control or environ.get("LB_CONTROL") or control_of(path)
+    return ask(find(named, environ), request)
 
 
 def _as_click(command: Command) -> click.Command:

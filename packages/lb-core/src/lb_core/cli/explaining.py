@@ -76,13 +76,13 @@ def explain(
     if why is not None:
         if method or url or live:
             raise click.UsageError("--why tells of one request: give its X-Request-Id alone")
-        return _told_why(why, control, as_json)
+        return _told_why(why, control, as_json, path)
     if not method or not url:
         raise click.UsageError(f"Missing argument '{'URL' if method else 'METHOD'}': what is asked about?")
     fields = dict(_header(header) for header in headers)
     request = {"method": method.upper(), "url": url, "client": client, "headers": fields}
     if live:
-        found: Data = ask_running(control, {"ask": "explain", **request})
+        found: Data = ask_running(control, {"ask": "explain", **request}, path=path)
     else:
         balancer = open_balancer(path)
         _assume_health(balancer)
@@ -128,8 +128,8 @@ def _explained(found: Data) -> list[str]:
     ]
 
 
-def _told_why(request_id: str, control: str | None, as_json: bool) -> int:
-    answer: Data = ask_running(control, {"ask": "decision", "request_id": request_id})
+def _told_why(request_id: str, control: str | None, as_json: bool, path: str | None) -> int:
+    answer: Data = ask_running(control, {"ask": "decision", "request_id": request_id}, path=path)
     decisions: list[Data] = answer["decisions"]
     if as_json:
         click.echo(json.dumps(answer, indent=2))

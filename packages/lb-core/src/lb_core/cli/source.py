@@ -61,6 +61,21 @@ def first_listener(path: str) -> str:
     return str(next(iter(written), "web")) if isinstance(written, dict) else "web"
 
 
+def control_of(path: str | None) -> str:
+    """The control socket that a configuration file names, or this directory's; empty where none does."""
+    from lb_core.config import read
+    from lb_core.errors import LbError
+
+    file = path or usual_file()
+    if file is None or file.endswith(".py"):  # to ask a balancer runs nobody's code
+        return ""
+    try:
+        named = read(file).tree.get("control")
+    except LbError:
+        return ""  # what is wrong with the file is not what is asked about
+    return named if isinstance(named, str) and named != "off" else ""
+
+
 def quiet_about_plugins() -> None:
     """Say nothing about plugins that are left out: for commands that list them."""
     logging.getLogger("lb.plugins").addHandler(logging.NullHandler())

@@ -79,11 +79,11 @@ class Figures:
         return [self._row(backend, sorted(durations[backend.name])) for backend in backends]
 
     def _row(self, backend: Backend, durations: list[float]) -> Row:
-        drained = backend.weight == 0 and backend.state == "up"
+        drained = backend.state == "draining"
         return Row(
             name=backend.name,
             address=backend.address,
-            state="draining" if drained else backend.state,
+            state=backend.state,
             reason="weight 0" if drained else "" if backend.state == "up" else backend.reason,
             share=len(durations) / len(self._recent) if self._recent else 0.0,
             in_flight=backend.in_flight,

@@ -459,8 +459,10 @@ class Forwarding(Exchange):
             route.on_backend_error(self, error)
         self.downstream.engine.decisions.failed(self, error)
         if may_retry(self, error):
-            self.flag("retried")
+            before = self.attempts
             self.choose(self._further(self.pool, backend))
+            if self.attempts > before or self in self.pool.queue:
+                self.flag("retried")
             return
         self.refuse(error.status, error.flag, SAID[error.status])
 
