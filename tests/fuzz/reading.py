@@ -111,7 +111,8 @@ def read_response(data: bytes, position: int, method: bytes, *, ended: bool = Fa
         return None
     status = message.status
     _frame(message)
-    if status < 200 and message.framing != "none":
+    says_nothing = status == 101 and [each.strip() for each in message.all(b"content-length")] == [b"0"]
+    if status < 200 and message.framing != "none" and not says_nothing:  # some servers say so, and nobody misreads it
         raise Malformed("an interim response with framing")
     if method == b"HEAD" or status < 200 or status in (204, 304):
         message.framing = "none"

@@ -124,6 +124,16 @@ def test_the_reading_accepts_valid_requests_to_their_end(raw: bytes) -> None:
     assert count >= 1
 
 
+def test_the_reading_takes_a_101_that_says_it_has_no_body_and_no_other_interim_length() -> None:
+    for status, length, fine in ((101, 0, True), (101, 5, False), (100, 0, False)):
+        raw = b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n\r\n" % (status, length)
+        try:
+            message = read_response(raw, 0, b"GET")
+        except Malformed:
+            message = None
+        assert (message is not None) is fine
+
+
 @pytest.mark.parametrize("raw", BAD_REQUESTS[:22])
 def test_the_reading_refuses_malformed_requests(raw: bytes) -> None:
     try:
