@@ -5,13 +5,14 @@
                      scan, and above that a pick costs the same for 17 backends as for 1,000.
     other weights    up to 16 backends: all are compared by in_flight / weight. Ties go to the one whose turn it is by
                      start-time fair queueing, so that with nothing in flight it is smooth weighted round robin.
-                     Above 16: the least busy of four drawn by weight.
+                     Above 16: the less busy of two drawn by weight (Mitzenmacher, 2001).
 
 A turn begins at a random backend: several workers started together do not all begin with the first.
 """
 
 from __future__ import annotations
 
+from bisect import bisect
 from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING, Protocol
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 Candidates = tuple["Backend", ...]
 
 SCANNED_MOST = 16
-DRAWN = 4
 REMEMBERED = 32
 """Tuples of candidates whose turn is kept: the pool's own, and those of retries."""
 
@@ -145,17 +145,16 @@ class WeightedTurns:
 class WeightedDraws:
     """Many backends of several weights."""
 
-    __slots__ = ("_candidates", "_choices", "_sums")
+    __slots__ = ("_candidates", "_draw", "_sums", "_total")
 
     def __init__(self, candidates: Candidates, random: Random) -> None:
         self._candidates = candidates
-        self._sums = list(accumulate(backend.weight for backend in candidates))
-        self._choices = random.choices
+        *self._sums, self._total = accumulate(backend.weight for backend in candidates)
+        self._draw = random.random
 
     def pick(self) -> Backend:
-        drawn = self._choices(self._candidates, cum_weights=self._sums, k=DRAWN)
-        return min(drawn, key=_load)
-
-
-def _load(backend: Backend) -> float:
-    return backend.in_flight / backend.weight
+        candidates, sums, draw, total = self._candidates, self._sums, self._draw, self._total
+        one = candidates[bisect(sums, draw() * total)]
+        two = candidates[bisect(sums, draw() * total)]
+        # in_flight/weight without dividing
+        return two if two.in_flight * one.weight < one.in_flight * two.weight else one

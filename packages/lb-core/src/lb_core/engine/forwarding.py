@@ -446,11 +446,11 @@ class Forwarding(Exchange):
             return
         self.trying = False
         backend.in_flight -= 1
-        if backend.freed is not None:
-            backend.freed()
         self.upstream = None
         self.error = error
         if isinstance(error, NoDescriptor):  # not the backend's fault, and no other could be reached
+            if backend.freed is not None:
+                backend.freed()
             self.refuse(error.status, error.flag, SAID[error.status], RETRY_AFTER)
             return
         if not is_stale(error):
@@ -458,6 +458,8 @@ class Forwarding(Exchange):
         if route.on_backend_error is not None:
             route.on_backend_error(self, error)
         self.downstream.engine.decisions.failed(self, error)
+        if backend.freed is not None:
+            backend.freed()  # who waited for it comes after those who watch: they may have taken it out
         if may_retry(self, error):
             before = self.attempts
             self.choose(self._further(self.pool, backend))
