@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lb_core.engine import deadlines
-from tests.support.backends import Backend, Request
+from tests.support.backends import RESET, Backend, Request
 from tests.support.balancing import Running, balancing, until
 from tests.support.client import Client
 from tests.support.wire import Cut, request, response
@@ -297,6 +297,15 @@ async def test_a_backend_with_one_interim_answer_after_the_other() -> None:
         assert (await client.ask(request())).status == 502
         assert len(client.interim) <= 16
         assert sent < 5000
+
+
+async def test_interim_answers_of_all_attempts_count_together() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 10
+    one, two = Backend((hints, RESET)), Backend((hints, RESET))
+    async with balancing(one, two, ejection=False) as balancer, await balancer.client() as client:
+        assert (await client.ask(request())).status == 502
+        assert len(client.interim) <= 16
+        assert (len(one.requests), len(two.requests)) == (1, 1)
 
 
 # rates

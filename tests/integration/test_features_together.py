@@ -51,7 +51,7 @@ class Farm:
         return self.backends[name]
 
     def config(self, own: str = "a b", canary: str = "canary", **route: Any) -> dict[str, Any]:
-        """A route for every host with these sections; what `split`, `failover`, `mirror` and so on may name is there."""
+        """A route for every host with these sections; whom `split`, `failover` and so on may name is there."""
         pools = {"canary": canary, "shadow": "shadow", "auth": "auth"}
         return {
             "listeners": {"web": "127.0.0.1:0"},
@@ -67,7 +67,7 @@ class Farm:
 async def ask(balancer: Running, count: int, data: bytes = GET) -> Counter[tuple[int, bytes]]:
     """Who answers, and with what status."""
     answers = [await balancer.ask(data) for _ in range(count)]
-    return Counter((each.status, each["x-backend"] if "x-backend" in each else b"") for each in answers)
+    return Counter((each.status, b"".join(each.all("x-backend"))) for each in answers)
 
 
 def reload(balancer: Running, config: dict[str, Any]) -> None:
@@ -122,9 +122,8 @@ async def test_an_ejection_that_ends_opens_no_circuit_of_another_rule() -> None:
             await ask(balancer, 2)
             assert pool.find("a").state == "ejected"
             farm["b"].script = (RESET,)
-            await ask(balancer, 3, request("/strict"))
-            assert (pool.candidates, len(farm["a"].requests)) == ((pool.find("a"),), 1), "a serves as a last resort"
             await ask(balancer, 1, request("/strict"))
+            assert len(farm["a"].requests) == 2, "a served as a last resort, and failed again"
             assert pool.candidates == ()
             await asyncio.sleep(0.15)
             assert pool.candidates == (), "the ejection has ended, the circuit is open"
@@ -140,7 +139,8 @@ async def test_a_websocket_keeps_no_probe_out(scope: str) -> None:
 
     async with Farm(a=answer) as farm:
         breaker = {"threshold": 1, "timeout": "100ms", "passes": 3, "scope": scope}
-        async with balancing(config=farm.config("a", circuit_breaker=breaker)) as balancer:
+        async with AsyncExitStack() as stack:
+            balancer = await stack.enter_async_context(balancing(config=farm.config("a", circuit_breaker=breaker)))
             async with await balancer.client() as before, await balancer.client() as probe:
                 assert (await before.ask(UPGRADE)).status == 101
                 farm["a"].script = BAD
@@ -273,18 +273,19 @@ async def test_limit_passwords_forward_auth_edits_and_compression(order: str) ->
             assert last[-1] == 429
 
 
-async def test_a_client_that_resets_while_another_service_decides(caplog: pytest.LogCaptureFixture) -> None:
-    """The answer comes for somebody who has gone without our having read that: nothing breaks."""
+async def test_a_client_that_leaves_while_another_service_decides() -> None:
+    """Its body is not read while nobody is there to take it, so that it has gone without our knowing."""
     async with Farm(auth=(0.1, response(b"no", status=403))) as farm:
-        async with balancing(config=farm.config(forward_auth={"use": "auth"})) as balancer:
-            for sent in (b"", b"x" * 200_000):
+        config = farm.config(forward_auth={"use": "auth"})
+        async with balancing(config=config) as balancer:
+            for resets in (False, True):
                 async with await balancer.client() as client:
-                    await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + sent)
+                    await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nsome")
                     await asyncio.sleep(0.03)
-                    client.reset()
+                    if resets:
+                        client.reset()
             await until(lambda: len(balancer.completed) == 2)
             await balancer.settled()
-    assert not caplog.records
 
 
 # everything at once
@@ -327,16 +328,18 @@ def mixed(farm: Farm, chance: random.Random) -> dict[str, Any]:
 async def test_reloads_that_add_remove_and_reorder_features_lose_nothing() -> None:
     chance = random.Random(1)
     async with Farm(auth=OK) as farm:
-        async with balancing(config=mixed(farm, chance)) as balancer:
+        config = mixed(farm, chance)
+        async with balancing(config=config) as balancer:
             statuses: Counter[int] = Counter()
             stopped = asyncio.Event()
             routes = [*balancer.balancer.routes.values()]
 
             async def client(turn: int) -> None:
-                async with await balancer.client() as connection:
-                    while not stopped.is_set():
-                        turn += 1
-                        statuses[(await connection.ask(REQUESTS[turn % len(REQUESTS)])).status] += 1
+                while not stopped.is_set():
+                    async with await balancer.client() as connection:
+                        for _ in range(100):
+                            turn += 1
+                            statuses[(await connection.ask(REQUESTS[turn % len(REQUESTS)])).status] += 1
 
             clients = [asyncio.create_task(client(turn)) for turn in range(8)]
             for _ in range(20):
@@ -414,8 +417,12 @@ async def test_embedded_in_an_application_the_features_are_the_same() -> None:
         running = await stack.enter_async_context(balancing(config=config))
         sent: list[dict[str, Any]] = []
 
+        asked = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            for message in asked:
+                return message
+            return await asyncio.Future()
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)

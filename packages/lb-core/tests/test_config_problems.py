@@ -6,12 +6,13 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from annotated_types import Ge, MinLen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from lb_core import Feature, hookimpl
 from lb_core.config import build, config_from_tree, load_config, parse
@@ -25,6 +26,8 @@ class KettleSettings(BaseModel):
 
     litres: float
     inner: dict[str, int] = {}
+    cups: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1,)
+    colour: Annotated[str, Field(pattern="^[a-z]+$")] = "black"
 
 
 class Failing(BaseModel):
@@ -223,7 +226,7 @@ def test_hosts_and_backends(host: str, message: str, plugins: Plugins) -> None:
         ("kettle: {litres: lots}", 'kettle.litres: "lots" is not a number'),
         ("kettle: {litres: 1, inner: {a: x}}", 'kettle.inner.a: "x" is not a whole number'),
         ("kettle: true", 'kettle: the key "litres" is missing'),
-        ("kettle: 3", "kettle: 3 is not a mapping (known keys are litres, inner)"),
+        ("kettle: 3", "kettle: 3 is not a mapping (known keys are litres, inner, cups, colour)"),
         ("failing: true", "failing: Failing failed: ZeroDivisionError: by nothing"),
         ("match: 3", "match: 3 is not a list of rules"),
         ("match: [3]", "match[0]: 3 is not a rule (write {path_prefix: /v2, …})"),
@@ -249,6 +252,21 @@ def test_in_a_route(section: str, message: str, plugins: Plugins) -> None:
     (problem,) = told(in_route(section), plugins)
     assert message in problem
     assert problem.startswith(("lb.yaml:4: routes.example.com", "lb.yaml:2: routes.example.com"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages"),
+    [
+        ("cups: []", ["cups: this list is empty (write one at least, or leave the key out)"]),
+        ("cups: [0]", ["cups[0]: 0 should be greater than or equal to 1"]),
+        ('colour: "a b"', ['colour: "a b" is not of a form that may stand here (the pattern is ^[a-z]+$)']),
+    ],
+)
+def test_what_the_checks_of_types_find_is_worded_and_told_once(
+    settings: str, messages: list[str], plugins: Plugins
+) -> None:
+    kettle = "lb.yaml:4: routes.example.com.kettle."
+    assert told(in_route(f"kettle: {{litres: 1, {settings}}}"), plugins) == [kettle + each for each in messages]
 
 
 def test_the_same_host_twice(plugins: Plugins) -> None:

@@ -52,7 +52,7 @@ def test_resize_keeps_the_recent_ones(used: list[str], most: int, then: int) -> 
     recent.resize(then)
     assert len(recent) <= max(then, 1)
     if before < then - 1:
-        assert len(recent) == before
+        assert len(recent) in (before, before - 1), "one key may have been in both generations"
     elif then > 3:
         assert recent.get(used[-1]) is not None
     for number in range(3 * then):

@@ -64,7 +64,8 @@ class Problems:
             return model.model_validate(value, context={**FROM_FILE, "source": self.document.source})
         except ValidationError as error:
             for details in error.errors(include_url=False):
-                self._note(model, details, value, paths)
+                if not _follows(details):
+                    self._note(model, details, value, paths)
         except Exception as error:
             self.add(paths[0], f"{model.__name__} failed: {type(error).__name__}: {error}")
         return None
@@ -98,6 +99,13 @@ class Problems:
         return bool(below) and not isinstance(value, list if isinstance(below[0], int) else dict)
 
 
+def _follows(details: ErrorDetails) -> bool:
+    """Whether it only says that a list is too short without those of its items that are wrong themselves."""
+    value = details["input"]
+    least: int = details.get("ctx", {}).get("min_length", 0)
+    return details["type"] == "too_short" and isinstance(value, (list, tuple)) and len(value) >= least
+
+
 def _worded(model: type[BaseModel], details: ErrorDetails) -> tuple[str, str]:
     kind, value, loc = details["type"], details["input"], details["loc"]
     context: dict[str, Any] = details.get("ctx", {})
@@ -117,6 +125,10 @@ def _worded(model: type[BaseModel], details: ErrorDetails) -> tuple[str, str]:
             return f"{show(value)} is not a mapping", f"known keys are {', '.join(keys)}" if keys else ""
         case "string_type" if isinstance(value, (int, float)):
             return f"{show(value)} is not text", f'put it in quotes: "{show(value)}"'
+        case "string_pattern_mismatch":
+            return f"{show(value)} is not of a form that may stand here", f"the pattern is {context['pattern']}"
+        case "too_short" if not value:
+            return "this list is empty", "write one at least, or leave the key out"
         case _ if kind in _TYPES:
             return f"{show(value)} {_TYPES[kind]}", ""
     return details["msg"].replace("Input should", f"{show(value)} should").replace(

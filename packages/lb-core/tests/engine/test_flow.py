@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import permutations
 
 import pytest
 
-from lb_core.engine.flow import CONNECTING, PEER, PIPELINED, Reader
+from lb_core.engine.flow import CONNECTING, PEER, PIPELINED, Reader, end_writing
 
 
 class Collecting(Reader):
@@ -93,3 +94,22 @@ async def test_a_connection_that_is_closing_is_left_alone() -> None:
         assert reader.held == CONNECTING
         reader.release(CONNECTING)
         assert not reader.held
+
+
+async def test_the_end_of_writing_is_told_to_whoever_is_still_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for resets in (False, True):
+            theirs = socket.create_connection(listening.getsockname())
+            ours, _ = listening.accept()
+            transport, reader = await asyncio.get_running_loop().create_connection(Collecting, sock=ours)
+            reader.hold(PEER)  # so that nobody notices
+            if resets:
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                theirs.close()
+            end_writing(transport)
+            assert transport.is_closing() is resets
+            if not resets:
+                assert theirs.recv(1) == b""
+                theirs.close()
+            transport.abort()
+            await asyncio.sleep(0)

@@ -193,6 +193,7 @@ class _Collector:
         "done",
         "first_byte",
         "raw_method",
+        "state",
         "status",
     )
 
@@ -204,6 +205,7 @@ class _Collector:
 
     def __init__(self, method: bytes, limit: int) -> None:
         self.raw_method = method
+        self.state: dict[object, int] = {}
         self.done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.status = 0
         self.bytes_out = 0

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 HEAD, LENGTH, CHUNKED, CLOSE, PASSING = range(5)
 MAX_INTERIM = 16
+INTERIM = object()
+"""The key in an exchange's state of how many it has passed on."""
 
 
 class Upstream(Reader):
@@ -57,7 +59,6 @@ class Upstream(Reader):
         "buffer",
         "exchange",
         "idle_since",
-        "interim",
         "keep",
         "left",
         "mode",
@@ -80,7 +81,6 @@ class Upstream(Reader):
         self.rechunk = False
         self.transforming: Transforming | None = None
         self.used = False
-        self.interim = 0
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -253,8 +253,9 @@ class Upstream(Reader):
 
     def _pass_interim(self, exchange: Forwarding, head: ResponseHead, data: bytes) -> None:
         """1xx: passed on to clients of HTTP/1.1, a small number of them (RFC 9110 section 15.2)."""
-        self.interim += 1
-        if self.interim > MAX_INTERIM or head.length >= 0 or head.chunked:
+        passed = exchange.state.get(INTERIM, 0) + 1  # by all attempts together
+        exchange.state[INTERIM] = passed
+        if passed > MAX_INTERIM or head.length >= 0 or head.chunked:
             self._invalid(exchange, "too many interim responses, or one with a body")
             return
         if not exchange.http10:
@@ -424,7 +425,6 @@ class Upstream(Reader):
         self.exchange = None
         self.mode = HEAD
         self.scanner = None
-        self.interim = 0
         self.used = True
         if self.keep and exchange.downstream.request_complete and not self.transport.is_closing():
             if self.held:
