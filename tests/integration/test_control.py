@@ -142,6 +142,7 @@ def test_of_several_one_is_chosen_and_what_a_killed_one_left_is_removed(
         assert "balancers run here: choose one with `--control PATH`" in told.err
         assert f"pid {first.process.pid}, {place}/lb.yaml, http://127.0.0.1:" in told.err
         assert f"pid {second.process.pid}, no file, http://{listen}" in told.err
+        assert Told("explain", "GET", "http://shop.example/", "--live", "-c", f"{place}/lb.yaml").status == 0
         path = place / "lb" / f"{second.process.pid}.sock"
         assert Told("explain", "GET", "http://any.example/", "--live", "--control", str(path)).status == 0
         second.signal(signal.SIGKILL)

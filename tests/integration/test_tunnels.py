@@ -104,12 +104,13 @@ async def test_what_was_sent_last_arrives(who: str, how: str) -> None:
         writing = asyncio.create_task(write(writer, data))
         await asyncio.sleep(0.3)
         reader._transport.resume_reading()  # type: ignore[attr-defined]
+        reading = asyncio.create_task(reader.read())  # all of it may be more than the kernel holds
         await writing
         if how == "close":
             writer.close()
         else:
             writer.write_eof()
-        assert await reader.read() == data
+        assert await reading == data
         other.close()
         await until(lambda: balancer.completed)
         assert max(balancer.last.bytes_in, balancer.last.bytes_out) == LARGE

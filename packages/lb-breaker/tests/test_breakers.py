@@ -179,7 +179,7 @@ def test_requests_of_routes_without_a_breaker_close_a_circuit_that_no_other_is_s
     assert breaker.states()["one"] == 0
     assert (scene.one.limit, scene.events[-1].message) == (
         scene.one.max_connections,
-        "2 requests of other routes passed",
+        "2 answered for other routes, none failed",
     )
     scene.timers[-1].call()
     assert scene.told == ["breaker_opened one", "breaker_half_open one", "breaker_closed one"]

@@ -162,6 +162,17 @@ def test_nobody_left() -> None:
     assert balancer.explain("GET", "shop.example").outcome == "answered with 503 (no_backend)"
 
 
+def test_who_answers_without_backends_and_who_may() -> None:
+    balancer = balanced()
+    route = balancer.routes["shop.example"]
+    route.askers = ("redirect",)
+    assert balancer.explain("GET", "shop.example").outcome.endswith(
+        ", unless redirect decides otherwise: it is not asked here"
+    )
+    route.pool.replace([])
+    assert balancer.explain("GET", "shop.example").outcome == "answered by redirect: the route has no backends"
+
+
 def test_a_first_check_is_waited_for() -> None:
     tree = {"access_log": False, "routes": {"a.example": {"backends": ["127.0.0.1:1"], "health_check": "/"}}}
     assert "waits for a first health check" in balanced(tree).explain("GET", "a.example").outcome

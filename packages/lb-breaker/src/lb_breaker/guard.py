@@ -22,7 +22,6 @@ from weakref import WeakValueDictionary
 from lb_breaker.circuit import Circuit, State
 from lb_breaker.tally import Tally
 from lb_core import Event
-from lb_core.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +166,7 @@ class Guard:
             self._wait_for_others(backend)
             return
         self._close(backend)
-        self._tell("breaker_closed", backend, f"{counted(served, 'request')} of other routes passed")
+        self._tell("breaker_closed", backend, f"{served} answered for other routes, none failed")
         self._settle()
 
     def _set_timer(self, backend: Backend, call: Callable[[], None]) -> None:

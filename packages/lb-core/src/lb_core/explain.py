@@ -101,7 +101,9 @@ def explain(
     connection = _Asked(client, parts.scheme, port)
     exchange = Exchange(route, connection, client, method.encode(), target.encode(), entry.host, head)
     choice, outcome = _choose(route, exchange)
-    if route.askers:
+    if route.askers and not route.pool.backends:
+        outcome = f"answered by {' or '.join(route.askers)}: the route has no backends"
+    elif route.askers:
         outcome += f", unless {' or '.join(route.askers)} decides otherwise: it is not asked here"
     strategy = route.config.strategy.name
     backends = tuple(_views(route))

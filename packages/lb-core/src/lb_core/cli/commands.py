@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from lb_core.commands import Command
 
-CONTROL = "Control socket of the running balancer. Default: the file's `control`, or the only one there is."
+CONTROL = "Control socket of the running balancer. Default: that of the file's balancer, or the only one there is."
 
 
 class Commands(click.Group):
@@ -42,13 +43,14 @@ def ask_running(control: str | None, request: Mapping[str, object], *, path: str
 
     Raises LbError where there is none, or several, and with what it says.
     """
-    from lb_core.cli.source import control_of
+    from lb_core.cli.source import control_of, usual_file
     from lb_core.control.client import ask, find
     from lb_core.environment import process_environment
 
     environ = process_environment()
     named = control or environ.get("LB_CONTROL") or control_of(path)
-    return ask(find(named, environ), request)
+    file = path or usual_file()
+    return ask(find(named, environ, file=os.path.abspath(file) if file else ""), request)
 
 
 def _as_click(command: Command) -> click.Command:

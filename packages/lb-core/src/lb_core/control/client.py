@@ -43,10 +43,11 @@ def ask(path: str, request: Mapping[str, object], *, seconds: float = SECONDS) -
     return answer.get("result")
 
 
-def find(path: str | None, environ: Mapping[str, str]) -> str:
+def find(path: str | None, environ: Mapping[str, str], *, file: str = "") -> str:
     """The control socket of the running balancer; `path` or LB_CONTROL names it where there are several.
 
-    Raises LbError where there is none, and where there are several.
+    Else that of the one which serves the configuration `file`. Raises LbError where there is none, and where there are
+    several.
     """
     named = path or environ.get("LB_CONTROL", "")
     if named and named not in ("off", "false"):
@@ -59,15 +60,25 @@ def find(path: str | None, environ: Mapping[str, str]) -> str:
             "no balancer of this user runs here: start one with `lb run`; "
             "one with `control: PATH` or of another user is named with `--control PATH`"
         )
-    lines = [f"{len(found)} balancers run here: choose one with `--control PATH`", *map(_described, found)]
-    raise LbError("\n".join(lines))
+    said = {each: _status(each) for each in found}
+    serving = [each for each, status in said.items() if file and isinstance(status, dict) and status["file"] == file]
+    if len(serving) == 1:
+        return serving[0]
+    lines = [_described(each, status) for each, status in said.items()]
+    raise LbError("\n".join((f"{len(found)} balancers run here: choose one with `--control PATH`", *lines)))
 
 
-def _described(path: str) -> str:
+def _status(path: str) -> dict[str, Any] | LbError:
     try:
-        status = ask(path, {"ask": "status"}, seconds=LOOK_SECONDS)
+        status: dict[str, Any] = ask(path, {"ask": "status"}, seconds=LOOK_SECONDS)
     except LbError as error:
-        return f"  {path}  {error}"
+        return error
+    return status
+
+
+def _described(path: str, status: dict[str, Any] | LbError) -> str:
+    if isinstance(status, LbError):
+        return f"  {path}  {status}"
     return f"  {path}  pid {status['pid']}, {status['file'] or 'no file'}, {' '.join(status['urls'])}"
 
 
