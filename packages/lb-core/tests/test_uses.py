@@ -44,6 +44,7 @@ class Using:
     def register_features(self) -> Iterator[Feature]:
         yield Feature("then", nothing, Names, uses=uses)
         yield Feature("answer", nothing, Names, answers=lambda settings: True)
+        yield Feature("instead", nothing, Names, replaces=lambda settings: ("then", "ejection"))
 
 
 PLUGINS = Plugins.discover(extra=[Using()])
@@ -89,6 +90,19 @@ def test_each_loop_is_told_once() -> None:
     first, second = problems(routes)
     assert first.startswith("test: routes.b.x.then: this leads back to itself: b.x -> c.x -> b.x")
     assert second.startswith("test: routes.d.x.then: this leads back to itself: d.x -> d.x")
+
+
+def test_what_is_replaced_is_left_out_and_written_beside_its_replacement_an_error() -> None:
+    def chosen(tree: dict[str, Any]) -> list[str]:
+        return [each.name for each in config_from_tree(tree, PLUGINS, source="test").routes[0].features]
+
+    route = {"backends": BACKEND, "instead": True}
+    assert not {"then", "ejection"} & {*chosen({"routes": {"a.x": route}})}
+    assert not {"then"} & {*chosen({"defaults": {"then": {"pool": ""}}, "routes": {"a.x": route}})}
+    assert "then" not in chosen({"routes": {"a.x": {**route, "then": False}}})
+    (told,) = problems({"a.x": {**route, "then": {"pool": ""}}})
+    why = "instead takes the place of then here, which would do nothing (leave it out, or write instead: off)"
+    assert told == f"test: routes.a.x.then: {why}"
 
 
 def test_without_backends_and_without_an_answer() -> None:

@@ -289,8 +289,12 @@ class _Build:
             settings = self.problems.validate(feature.settings, value, *scope.paths(name))
             if settings is not None:
                 chosen.append(FeatureChoice(name=name, settings=settings))
-        replaced = {name for each in chosen for name in self.plugins.features[each.name].replaces(each.settings)}
-        return tuple(each for each in chosen if each.name not in replaced)
+        by = {name: each.name for each in chosen for name in self.plugins.features[each.name].replaces(each.settings)}
+        for name in by.keys() & scope.own.keys():
+            if scope.own[name] is not False:
+                message = f"{by[name]} takes the place of {name} here, which would do nothing"
+                self.problems.add((*scope.path, name), message, f"leave it out, or write {by[name]}: off")
+        return tuple(each for each in chosen if each.name not in by)
 
     # sections
 
