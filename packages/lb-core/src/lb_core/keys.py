@@ -35,7 +35,10 @@ class Keys:
 
     def _note(self, kind: known.Kind, path: KeyPath, keys: tuple[str, ...], value: object) -> None:
         key = str(path[-1])
-        if package := known.package_of(kind, key):
+        package = known.package_of(kind, key)
+        if package and kind == "features" and value is False:
+            return  # what is not installed is off already
+        if package:
             self._problems.add(path, f'"{key}" is in {package}', lacking(package, self._plugins))
         elif kind != "features":
             self._problems.add(path, f'unknown key "{key}"', known.suggestion(key, keys))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lb_core.events import Event
     from lb_core.exchange import Exchange
 
-WINDOW = 10.0
+WINDOW = 4.0
 """Seconds that shares and latencies look back."""
 
 

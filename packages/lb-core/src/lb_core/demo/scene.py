@@ -24,6 +24,7 @@ routes:
     strategy: {strategy}
     health_check: {{path: /health, interval: 1s, timeout: 1s, interval_down: 1s, unhealthy_after: 2}}
     ejection: {{duration: 3s}}
+    slow_start: off          # whoever comes back takes its share at once
     backends:                # weight: 0 drains a backend
 {backends}
 """

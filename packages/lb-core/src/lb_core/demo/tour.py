@@ -35,9 +35,9 @@ async def tour(fleet: Fleet, scene: Scene, *, seconds: float, other_strategy: st
         tell(f"3. {scene.strategy_command(other_strategy)}: the strategy changes")
         scene.set_strategy(other_strategy)
 
-    steps = [(0.08, kill), (0.40, drain), (0.70, restore)]
+    steps = [(0.08, kill), (0.36, drain), (0.56, restore)]
     if other_strategy != DEFAULT_STRATEGY:
-        steps.append((0.82, switch))
+        steps.append((0.66, switch))
     passed = 0.0
     for part, step in steps:
         await asyncio.sleep((part - passed) * seconds)
