@@ -292,7 +292,7 @@ async def refused(port: int) -> None:
         while True:
             try:
                 client = await Client.connect(port)
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):  # reset: the end came within its handshake
                 return
             async with client:
                 await asyncio.sleep(0.02)

@@ -64,10 +64,11 @@ class Recent(Generic[Value]):
         self._young = {}
 
     def resize(self, most: int) -> None:
-        """Hold another number of keys from now on; with fewer, the least recently used go at once."""
+        """Hold another number of keys from now on; with fewer, those of the older generation go first, at once."""
         half = most // 2
         if half < self._half:
-            kept = [*self._old.items(), *self._young.items()][1 - 2 * half :]
+            older_keys = [each for each in self._old.items() if each[0] not in self._young]
+            kept = [*older_keys, *self._young.items()][1 - 2 * half :]
             older = max(0, len(kept) - half + 1)
             self._old, self._young, self._retired = dict(kept[:older]), dict(kept[older:]), {}
         self._half = half
