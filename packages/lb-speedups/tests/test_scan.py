@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lb_core.engine.request_heads import read_request
 from lb_core.engine.response_heads import check_ordinary_response, plain_status, read_response
+from lb_core.engine.special import Plain
 from lb_core.errors import RequestError
 from lb_speedups import scan_request, scan_response
 
@@ -18,6 +19,7 @@ REQUEST = (
     b"GET /a/b?c=d&e=%2F HTTP/1.1\r\nHost: example.com:8080\r\nUser-Agent: Mozilla/5.0 (X11)\r\nAccept: */*;q=0.8\r\n"
     b"Accept-Language: de\xe4,en\r\nCookie: a=b; c=\td\r\nX-Empty:\r\nConnection: keep-alive\r\n\r\n"
 )
+CLOSING = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nConnection: close\r\nX: y\r\n\r\n"
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: b/1\r\nDate: Tue, 24 Nov 2026 09:00:00 GMT\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 12\r\nX-Empty:\r\nConnection: keep-alive\r\n\r\nhello, world"
@@ -32,6 +34,10 @@ LINES = [
     b"Connection: close",
     b"Connection: keep-alive, x",
     b"Content-Length: 0",
+    b"content-length: 123456789012345678",
+    b"Content-Length: 1234567890123456789",
+    b"Content-Length: 0123",
+    b"Content-Length: ",
     b"Content-Length: 3",
     b"Content-Length: +3",
     b"Content-Length: 003",
@@ -113,10 +119,14 @@ STATUSES = [
 
 def agrees_on_request(data: bytes, blank: int, fields: int = FIELDS) -> bool:
     """Whether it was accepted; fails where the general path reads something else."""
-    found = scan_request(data, blank, fields)
+    found = scan_request(data, blank, fields, Plain)
     if found is None:
         return False
-    assert read_request(data, blank, fields) == found
+    *rest, special, end = read_request(data, blank, fields)
+    assert (*rest, end) == (*found[:4], found[5])
+    assert type(special) is type(found[4])
+    if isinstance(special, Plain):
+        assert (special.length, special.close) == (found[4].length, found[4].close)
     return True
 
 
@@ -141,6 +151,8 @@ def test_ordinary_heads_are_accepted() -> None:
     assert agrees_on_request(REQUEST, len(REQUEST) - 4)
     assert agrees_on_response(RESPONSE)
     assert agrees_on_request(b"GET / HTTP/1.1\r\nhOST:a\r\n\r\n", 22)
+    assert agrees_on_request(CLOSING, len(CLOSING) - 4)
+    assert agrees_on_request(CLOSING + b"hello, world and", len(CLOSING) - 4)
     for method in (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"):
         data = method + b" /x HTTP/1.1\r\nHost: a\r\n\r\n"
         assert agrees_on_request(data, len(data) - 4)
@@ -153,10 +165,12 @@ def test_what_follows_a_request_is_not_looked_at() -> None:
 def test_a_blank_line_that_was_guessed_is_left_to_the_general_path() -> None:
     assert not agrees_on_request(REQUEST + REQUEST, 2 * len(REQUEST) - 4)
     for blank in (-1, 0, 5, len(REQUEST) - 5, len(REQUEST) - 3, len(REQUEST), 1 << 40):
-        assert scan_request(REQUEST, blank, FIELDS) is None
+        assert scan_request(REQUEST, blank, FIELDS, Plain) is None
 
 
-@pytest.mark.parametrize("wrong", [(REQUEST.decode("latin-1"), 1, 1), (REQUEST,), (bytearray(REQUEST), 1, 1)])
+@pytest.mark.parametrize(
+    "wrong", [(REQUEST.decode("latin-1"), 1, 1, Plain), (REQUEST,), (bytearray(REQUEST), 1, 1, Plain)]
+)
 def test_anything_but_bytes_is_a_type_error(wrong: tuple[object, ...]) -> None:
     with pytest.raises(TypeError):
         scan_request(*wrong)  # type: ignore[arg-type]
@@ -177,6 +191,12 @@ def test_every_byte_in_every_place() -> None:
             data = REQUEST[:place] + bytes((byte,)) + REQUEST[place + 1 :]
             accepted += agrees_on_request(data, len(data) - 4)
     assert accepted > 10_000
+    accepted = 0
+    for place in range(len(CLOSING)):
+        for byte in range(256):
+            data = CLOSING[:place] + bytes((byte,)) + CLOSING[place + 1 :]
+            accepted += agrees_on_request(data, len(data) - 4)
+    assert accepted > 1_000
     accepted = 0
     for place in range(len(RESPONSE)):
         for byte in range(256):
@@ -199,7 +219,7 @@ def test_heads_of_pieces(start: bytes, lines: list[bytes], rest: bytes) -> None:
     try:
         read_request(data + rest, len(data) - 4, FIELDS)
     except RequestError:
-        assert scan_request(data + rest, len(data) - 4, FIELDS) is None
+        assert scan_request(data + rest, len(data) - 4, FIELDS, Plain) is None
     agrees_on_request(data + rest, len(data) - 4)
 
 
@@ -216,11 +236,17 @@ def test_any_bytes(data: bytes) -> None:
     agrees_on_response(data)
 
 
+def test_what_plain_raises_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        scan_request(CLOSING, len(CLOSING) - 4, FIELDS, lambda length, close: 1 // 0)
+
+
 def test_it_keeps_nothing() -> None:
     """References are counted right: a leak or a double free of what it returns shows in the counts."""
     before = sys.getrefcount(REQUEST), sys.getrefcount(None)
     for _ in range(20_000):
-        scan_request(REQUEST, len(REQUEST) - 4, FIELDS)
+        scan_request(REQUEST, len(REQUEST) - 4, FIELDS, Plain)
+        scan_request(CLOSING, len(CLOSING) - 4, FIELDS, Plain)
         scan_response(REQUEST)
     assert sys.getrefcount(REQUEST) == before[0]
     assert abs(sys.getrefcount(None) - before[1]) < 5_000

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lb_core.engine.request_heads import RequestHead
+    from lb_core.engine.special import Plain
 
-scan_request: Callable[[bytes, int, int], RequestHead | None] | None
-"""Data, the index of its blank line and the number of fields allowed, to what `read_request` returns."""
+scan_request: Callable[[bytes, int, int, Callable[[int, bool], Plain]], RequestHead | None] | None
+"""Data, the index of its blank line, the number of fields allowed and Plain, to what `read_request` returns."""
 scan_response: Callable[[bytes], tuple[int, int] | None] | None
 """Data that is one whole ordinary response, to its status and Content-Length."""
 log_json: Callable[..., bytes | None] | None

@@ -59,8 +59,24 @@ static Py_ssize_t field(const unsigned char *p, Py_ssize_t i, Py_ssize_t *name_e
     return i + 2;
 }
 
-static int kept_alive(const unsigned char *p, Py_ssize_t length) {
-    return length == 22 && memcmp(p, "Connection: keep-alive", 22) == 0;
+/* Whether the line at p is `text`, which is the letter of it. */
+static int line_is(const unsigned char *p, Py_ssize_t length, const char *text) {
+    return length == (Py_ssize_t)strlen(text) && memcmp(p, text, (size_t)length) == 0;
+}
+
+static const char *KEPT_ALIVE = "Connection: keep-alive", *CLOSE = "Connection: close";
+
+/* The number of a plain length: a blank, and digits without zeros before them; -1 for any other. */
+static long long plain_length(const unsigned char *p, Py_ssize_t at, Py_ssize_t end) {
+    long long length = 0;
+    if (end - at < 2 || end - at > 19 || p[at] != ' ' || (p[at + 1] == '0' && end - at > 2))
+        return -1;
+    for (at++; at < end; at++) {
+        if (p[at] < '0' || p[at] > '9')
+            return -1;
+        length = length * 10 + (p[at] - '0');
+    }
+    return length;
 }
 
 /* Names that say more about a request than the ordinary; the first letter sorts out nearly every other. */
@@ -95,15 +111,29 @@ static PyObject *slice(const unsigned char *p, Py_ssize_t start, Py_ssize_t end)
     return PyBytes_FromStringAndSize((const char *)p + start, end - start);
 }
 
+/* The first `end` bytes without the line `CLOSE`, which begins at `line`. */
+static PyObject *without_line(const unsigned char *p, Py_ssize_t end, Py_ssize_t line) {
+    Py_ssize_t size = (Py_ssize_t)strlen(CLOSE) + 2;
+    PyObject *made = PyBytes_FromStringAndSize(NULL, end - size);
+    if (!made)
+        return NULL;
+    char *out = PyBytes_AsString(made);
+    memcpy(out, p, (size_t)line);
+    memcpy(out + line, p + line + size, (size_t)(end - line - size));
+    return made;
+}
+
 PyDoc_STRVAR(scan_request_doc,
-"scan_request(data, blank, max_fields, /)\n--\n\n"
-"The ordinary request head of `data`, whose blank line is at index `blank`, as `read_request` returns it; else None.");
+"scan_request(data, blank, max_fields, plain, /)\n--\n\n"
+"The ordinary request head of `data`, whose blank line is at index `blank`, as `read_request` returns it; else None.\n"
+"One with a Content-Length, or with `Connection: close`, has what `plain(length, close)` returns.");
 
 static PyObject *scan_request(PyObject *self, PyObject *args) {
-    PyObject *data;
-    Py_ssize_t blank, max_fields;
+    PyObject *data, *plain;
+    Py_ssize_t blank, max_fields, close = -1;
+    long long length = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, "Snn:scan_request", &data, &blank, &max_fields))
+    if (!PyArg_ParseTuple(args, "SnnO:scan_request", &data, &blank, &max_fields, &plain))
         return NULL;
     const unsigned char *p = (const unsigned char *)PyBytes_AsString(data);
     Py_ssize_t n = PyBytes_Size(data), fields = 0, host = -1, host_end = 0;
@@ -126,14 +156,27 @@ static PyObject *scan_request(PyObject *self, PyObject *args) {
                 Py_RETURN_NONE;
             host = name_end + 1;
             host_end = value_end;
-        } else if (is_special(p + name, name_end - name) && !kept_alive(p + name, value_end - name)) {
+        } else if (is(p + name, name_end - name, "content-length")) {
+            if (length >= 0 || (length = plain_length(p, name_end + 1, value_end)) < 0)
+                Py_RETURN_NONE;
+        } else if (line_is(p + name, value_end - name, CLOSE)) {
+            if (close >= 0)
+                Py_RETURN_NONE;
+            close = name;
+        } else if (is_special(p + name, name_end - name) && !line_is(p + name, value_end - name, KEPT_ALIVE)) {
             Py_RETURN_NONE;
         }
     }
     if (host < 0 || i != blank + 2 || p[i + 1] != '\n')
         Py_RETURN_NONE;
-    return Py_BuildValue("NNNNOn", slice(p, 0, start - 1), slice(p, start, end), slice(p, host, host_end),
-                         slice(p, 0, i), Py_None, i + 2);
+    if (length < 0 && close < 0)
+        return Py_BuildValue("NNNNOn", slice(p, 0, start - 1), slice(p, start, end), slice(p, host, host_end),
+                             slice(p, 0, i), Py_None, i + 2);
+    PyObject *special = PyObject_CallFunction(plain, "LO", length, close < 0 ? Py_False : Py_True);
+    if (!special)
+        return NULL;
+    return Py_BuildValue("NNNNNn", slice(p, 0, start - 1), slice(p, start, end), slice(p, host, host_end),
+                         close < 0 ? slice(p, 0, i) : without_line(p, i, close), special, i + 2);
 }
 
 PyDoc_STRVAR(scan_response_doc,
@@ -145,7 +188,8 @@ static PyObject *scan_response(PyObject *self, PyObject *data) {
     if (!PyBytes_Check(data))
         return PyErr_Format(PyExc_TypeError, "scan_response takes bytes");
     const unsigned char *p = (const unsigned char *)PyBytes_AsString(data);
-    Py_ssize_t n = PyBytes_Size(data), i = 13, length = -1;
+    Py_ssize_t n = PyBytes_Size(data), i = 13;
+    long long length = -1;
     if (n < 17 || memcmp(p, "HTTP/1.1 ", 9) != 0 || p[9] < '2' || p[9] > '5' || p[10] < '0' || p[10] > '9' ||
         p[11] < '0' || p[11] > '9' || p[12] != ' ')
         Py_RETURN_NONE;
@@ -163,21 +207,15 @@ static PyObject *scan_response(PyObject *self, PyObject *data) {
         if (!i)
             Py_RETURN_NONE;
         if (is(p + name, name_end - name, "content-length")) {
-            Py_ssize_t at = name_end + 1;
-            if (length >= 0 || p[at++] != ' ' || value_end == at || value_end - at > 15)
+            if (length >= 0 || (length = plain_length(p, name_end + 1, value_end)) < 0)
                 Py_RETURN_NONE;
-            for (length = 0; at < value_end; at++) {
-                if (p[at] < '0' || p[at] > '9')
-                    Py_RETURN_NONE;
-                length = length * 10 + (p[at] - '0');
-            }
-        } else if (is_special(p + name, name_end - name) && !kept_alive(p + name, value_end - name)) {
+        } else if (is_special(p + name, name_end - name) && !line_is(p + name, value_end - name, KEPT_ALIVE)) {
             Py_RETURN_NONE;
         }
     }
     if (length < 0 || p[i + 1] != '\n' || n - (i + 2) != length)
         Py_RETURN_NONE;
-    return Py_BuildValue("in", status, length);
+    return Py_BuildValue("iL", status, length);
 }
 
 /* Where a field begins that is written exactly as `name` ("\r\nUser-Agent: "), and its length; -1 without one. */

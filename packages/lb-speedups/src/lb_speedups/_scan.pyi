@@ -1,6 +1,9 @@
+from collections.abc import Callable
+from typing import Any
+
 def scan_request(
-    data: bytes, blank: int, max_fields: int, /
-) -> tuple[bytes, bytes, bytes | None, bytes, None, int] | None: ...
+    data: bytes, blank: int, max_fields: int, plain: Callable[[int, bool], Any], /
+) -> tuple[bytes, bytes, bytes | None, bytes, Any, int] | None: ...
 def scan_response(data: bytes, /) -> tuple[int, int] | None: ...
 def log_json(
     stamp: bytes,

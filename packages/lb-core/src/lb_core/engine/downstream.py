@@ -48,7 +48,7 @@ MAX_EMPTY_LINES = 4
 
 def _scan_or_read(data: bytes, blank: int, max_fields: int) -> RequestHead:
     """The ordinary request head in C, every other in Python."""
-    return scan_request(data, blank, max_fields) or read_request(data, blank, max_fields)  # type: ignore[misc]
+    return scan_request(data, blank, max_fields, Plain) or read_request(data, blank, max_fields)  # type: ignore[misc]
 
 
 read = read_request if scan_request is None else _scan_or_read

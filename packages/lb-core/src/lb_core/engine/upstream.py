@@ -95,7 +95,9 @@ class Upstream(Reader):
         elif self.mode == HEAD:
             if scan_response is not None and exchange.downstream.plain and not self.buffer:
                 whole = scan_response(data)
-                if whole is not None and not exchange.downstream.close:
+                if whole is not None:
+                    if exchange.downstream.close:
+                        data = _closing(data, KEPT_ALIVE + b"\r" in data[: len(data) - whole[1]])
                     self._pass_whole(exchange, data, *whole)
                     return
             status = 200 if data[:17] == OK_LINE else plain_status(data)
