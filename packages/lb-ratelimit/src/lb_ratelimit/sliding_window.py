@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 class SlidingWindow(Windows):
     """`requests` in a window that moves with the clock, estimated from two aligned ones."""
 
-    __slots__ = ("requests",)
-
-    def __init__(self, requests: int, window: float, *, most: int = 100_000, phase: float = 0.0) -> None:
-        super().__init__(window, most, phase)
-        self.requests = requests
+    __slots__ = ()
 
     def take(self, key: Key, now: float) -> bool:
         """Whether a request may pass, which then counts."""
@@ -48,10 +44,6 @@ class SlidingWindow(Windows):
             return True
         self.counters.add(key, index, -1)
         return False
-
-    def give_back(self, key: Key, now: float) -> None:  # noqa: ARG002 (the window it was counted in is the last one)
-        """A request that was let pass did not happen."""
-        self.counters.add(key, self.index, -1)
 
     def remaining(self, key: Key, now: float) -> int:
         """How many more may pass now."""
