@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lb_core.errors import AttemptError, ConfigError, LbError, PluginError
     from lb_core.events import Event
     from lb_core.exchange import Exchange
-    from lb_core.features import Feature, Strategy, Use
+    from lb_core.features import Feature, Section, Strategy, Use
     from lb_core.headers import Headers
     from lb_core.pool import Pool
     from lb_core.response import Response
@@ -49,6 +49,7 @@ _WHERE = {
     "Ranges": "clients",
     "Response": "response",
     "Route": "route",
+    "Section": "features",
     "Settings": "settings",
     "Share": "settings",
     "Size": "settings",
@@ -80,6 +81,7 @@ __all__ = [
     "Ranges",
     "Response",
     "Route",
+    "Section",
     "Settings",
     "Share",
     "Size",

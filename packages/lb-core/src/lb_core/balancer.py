@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lb_core import dsl
 from lb_core.backend import NO_LIMIT, Backend
@@ -38,19 +38,24 @@ from lb_core.engine.engine import Engine
 from lb_core.errors import ConfigError, LbError, PluginError
 from lb_core.events import Event
 from lb_core.explain import Explanation, explain
+from lb_core.following import Following
 from lb_core.health import HealthChecker, HealthResult
 from lb_core.names import Names
 from lb_core.plugins import Plugins
 from lb_core.pool import Pool
 from lb_core.resolving import Resolver, default_resolver
 from lb_core.route import Route
+from lb_core.sharing import Memory, Sharing
 from lb_core.table import Table
+from lb_core.telling import Once
 from lb_core.units import counted
 
 UNMATCHED = "_unmatched"
 """The route that accounts for requests no route takes."""
 
 Source = Callable[[], Config]
+Role = Literal["single", "control", "worker"]
+"""`single`: a process alone, which does everything; `control` decides for workers; a `worker` carries traffic."""
 
 
 class LoadBalancer:
@@ -67,10 +72,22 @@ class LoadBalancer:
     """
 
     def __init__(
-        self, config: Config | None = None, *, plugins: Plugins | None = None, resolver: Resolver | None = None
+        self,
+        config: Config | None = None,
+        *,
+        plugins: Plugins | None = None,
+        resolver: Resolver | None = None,
+        role: Role = "single",
+        sharing: Sharing | None = None,
     ) -> None:
         self.plugins = plugins or Plugins.discover()
         self.resolver = resolver or default_resolver()
+        self.role: Role = role
+        self.sharing = sharing or Sharing()
+        self.tell_control: Callable[[Event], None] | None = None
+        """In a worker: what takes its events to the control process."""
+        self._once = Once()
+        self._shared: tuple[bool, bool] | None = None
         self.pools: dict[str, Pool] = {}
         self.routes: dict[str, Route] = {}
         self.tree = dsl.Tree()
@@ -83,6 +100,7 @@ class LoadBalancer:
         self._names: Names | None = None
         self._running = False
         self._closed = False
+        self._following = Following(self.sharing, lambda: self.pools, self._probed)
         self.config = config or Config()
         self.engine = Engine(Table(()), self._unmatched())
         self._bridge = AsgiBridge(self, ListenerConfig(name="embedded", address=":0"))
@@ -108,6 +126,16 @@ class LoadBalancer:
         balancer._source = lambda: load_config(path, balancer.plugins, environ, overrides)
         balancer.apply(build(document, plugins))
         return balancer
+
+    @property
+    def controls(self) -> bool:
+        """Whether this process decides: it checks backends, follows files, answers commands, tells events."""
+        return self.role != "worker"
+
+    @property
+    def serves(self) -> bool:
+        """Whether this process carries traffic."""
+        return self.role != "control"
 
     @property
     def running(self) -> bool:
@@ -152,6 +180,7 @@ class LoadBalancer:
         if config is None:
             config = build(self.tree.document(), self.plugins)
             self._written = False
+        self._share(config)
         old_log = self._access_log
         access_log = self._make_access_log(config)
         try:
@@ -169,6 +198,7 @@ class LoadBalancer:
         self._swap_parts(routes)
         unmatched.requests = self.engine.unmatched.requests
         self.config, self.pools, self.routes = config, pools, routes
+        self._following.follow()
         engine = self.engine
         engine.unmatched = unmatched
         engine.trust(config.trusted_proxies)
@@ -199,13 +229,26 @@ class LoadBalancer:
             return False
         what = f"{counted(len(self.routes), 'route')}, {counted(len(self.engine.backends), 'backend')}"
         self.notify(Event("config_loaded", what))
+        if self._shared != _shape(self.config):
+            message = "another number of workers than one, or a cluster, is taken up or given up by a new start only"
+            self.notify(Event("restart_needed", f"{message}: send SIGUSR2, which loses nothing, or restart"))
         return True
 
     def notify(self, event: Event) -> None:
         """Tell every plugin what has happened."""
         if event.kind == "reopen_logs" and self._access_log is not None:
             self._access_log.reopen()
-        self.plugins.notify(event)
+        if self.sharing.applying:
+            return  # it is told where it happened
+        if self.tell_control is not None:
+            self.tell_control(event)
+        elif self.role == "single" or self._once.admits(event, 0):
+            self.plugins.notify(event)
+
+    def hear(self, event: Event, seat: int) -> None:
+        """An event of the worker with this seat, told unless another process has told the same just now."""
+        if self._once.admits(event, seat):
+            self.plugins.notify(event)
 
     def explain(
         self, method: str, url: str, *, client: str = "127.0.0.1", headers: Mapping[str, str] | None = None
@@ -265,6 +308,16 @@ class LoadBalancer:
         if self._written:
             self.apply()
 
+    def _share(self, config: Config) -> None:
+        """Find out whether anything is shared, before anything is built; that does not change any more."""
+        sharing = self.sharing
+        if self._shared is not None:
+            return
+        self._shared = _shape(config)
+        sharing.clustered = config.section("cluster") is not None
+        if sharing.memory is None and (sharing.clustered or config.workers != 1):
+            sharing.memory = Memory()
+
     def _make_pool(self, config: PoolConfig) -> Pool:
         return self.pools.get(config.name) or Pool(config.name, (), notify=self.notify)
 
@@ -273,7 +326,7 @@ class LoadBalancer:
         old = self.routes.get(config.name)
         if old is not None and old.config == config and old.pool is pool and access_log is self._access_log:
             return old
-        route = Route(config, pool)
+        route = Route(config, pool, self.sharing)
         route.pools = {use.name: pools[use.pool] for use in config.uses}
         choice = config.strategy
         features: list[tuple[str, object]] = []
@@ -364,7 +417,9 @@ class LoadBalancer:
     # beside the requests
 
     def _start_checks(self) -> None:
-        """One checker a pool, restarted where its settings changed."""
+        """One checker a pool, restarted where its settings changed; workers are told what is found."""
+        if not self.controls:
+            return
         wanted = {pool.name: pool for pool in self.config.pools if pool.health_check is not None}
         for name in list(self._checks):
             old, new = self._check_configs[name], wanted.get(name)
@@ -374,18 +429,21 @@ class LoadBalancer:
         for name, config in wanted.items():
             self._check_configs[name] = config
             if name not in self._checks and config.health_check is not None:
-                checker = HealthChecker(
-                    self.pools[name], config.health_check, host=config.host, report=self._report(name)
-                )
+                pool = self.pools[name]
+                checker = HealthChecker(pool, config.health_check, host=config.host, report=self._report(pool))
                 self._checks[name] = asyncio.get_running_loop().create_task(checker.run())
 
-    def _report(self, pool: str) -> Callable[[Backend, HealthResult], None]:
+    def _report(self, pool: Pool) -> Callable[[Backend, HealthResult], None]:
         def report(backend: Backend, result: HealthResult) -> None:
-            for route in self.routes.values():
-                if route.pool.name == pool and route.on_health_result is not None:
-                    route.on_health_result(backend, result)
+            self._probed(pool, backend, result)
+            self._following.told(pool, backend, result)
 
         return report
+
+    def _probed(self, pool: Pool, backend: Backend, result: HealthResult) -> None:
+        for route in self.routes.values():
+            if route.pool is pool and route.on_health_result is not None:
+                route.on_health_result(backend, result)
 
     async def _stop_checks(self) -> None:
         self._running = False
@@ -415,6 +473,11 @@ class LoadBalancer:
             with suppress(asyncio.CancelledError):
                 await self._logging
             self._logging = None
+
+
+def _shape(config: Config) -> tuple[bool, bool]:
+    """What a process is from its start to its end: one of several, and of one of several nodes."""
+    return config.workers != 1, config.section("cluster") is not None
 
 
 async def _keep_writing(log: AccessLog) -> None:

@@ -21,7 +21,7 @@ from lb_core.merge import Scope
 from lb_core.pool_building import POOL_KEYS, PoolBuilder, long_route, with_name
 from lb_core.pool_sections import HealthCheckConfig, PoolConfig
 from lb_core.problems import Problems
-from lb_core.route_sections import FeatureChoice, RouteConfig, RouteOptions, StrategyChoice
+from lb_core.route_sections import FeatureChoice, RouteConfig, RouteOptions, SectionChoice, StrategyChoice
 from lb_core.section import name_fault
 from lb_core.sections import Config, GlobalOptions, PluginsConfig
 from lb_core.settings import Settings
@@ -63,6 +63,7 @@ class _Build:
     def config(self) -> Config:
         self._top_level()
         options = self._global_options()
+        sections = self._sections()
         listeners = self._listeners()
         defaults = self._defaults()
         for name, value in self._mapping("pools").items():
@@ -75,6 +76,7 @@ class _Build:
         return Config(
             **{name: getattr(options, name) for name in GlobalOptions.model_fields},
             listeners=listeners,
+            sections=sections,
             routes=routes,
             pools=tuple(_checked(self._announcing(pool), checks) for pool in self.pools.pools.values()),
             files=self.document.files,
@@ -85,7 +87,7 @@ class _Build:
     def _top_level(self) -> None:
         for key, value in self.document.tree.items():
             package = known.package_of("sections", key)
-            if key in SECTIONS or key.startswith("x-") or (package and value is None):
+            if key in SECTIONS or key in self.plugins.sections or key.startswith("x-") or (package and value is None):
                 continue
             if key == "version":
                 if value not in (1, "1"):
@@ -93,12 +95,27 @@ class _Build:
             elif package:
                 self.problems.add((key,), f'the section "{key}" is in {package}', lacking(package, self.plugins))
             else:
-                self.problems.add((key,), f'unknown key "{key}"', known.suggestion(key, ("version", *SECTIONS)))
+                self.problems.add(
+                    (key,),
+                    f'unknown key "{key}"',
+                    known.suggestion(key, ("version", *SECTIONS, *self.plugins.sections)),
+                )
 
     def _global_options(self) -> GlobalOptions | None:
         tree = self.document.tree
         own = {key: tree[key] for key in GlobalOptions.model_fields if tree.get(key) is not None}
         return self.problems.validate(GlobalOptions, own, ())
+
+    def _sections(self) -> tuple[SectionChoice, ...]:
+        """What belongs to plugins; a section that is off or empty is none."""
+        found = []
+        for name, section in self.plugins.sections.items():
+            value = self.document.tree.get(name)
+            if value is not None and value is not False:
+                settings = self.problems.validate(section.settings, {} if value is True else value, (name,))
+                if settings is not None:
+                    found.append(SectionChoice(name=name, settings=settings))
+        return tuple(found)
 
     def _listeners(self) -> tuple[ListenerConfig, ...]:
         found: dict[tuple[str, int, str], ListenerConfig] = {}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from lb_core.documents import KeyPath
-    from lb_core.features import Feature, Strategy
+    from lb_core.features import Feature, Section, Strategy
     from lb_core.problems import Problems
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*").fullmatch
@@ -38,6 +38,9 @@ class Installed(Protocol):
 
     @property
     def features(self) -> Mapping[str, Feature]: ...
+
+    @property
+    def sections(self) -> Mapping[str, Section]: ...
 
 
 def build_strategy(choice: StrategyChoice, plugins: Installed) -> object:

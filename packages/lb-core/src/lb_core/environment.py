@@ -21,7 +21,7 @@ from lb_core.errors import ConfigError, Problem
 from lb_core.known import nearest, package_of
 from lb_core.listener_sections import ListenerConfig
 from lb_core.pool_sections import BackendConfig, HealthCheckConfig
-from lb_core.sections import AccessLogConfig, GlobalOptions
+from lb_core.sections import AccessLogConfig, GlobalOptions, ReadinessConfig
 from lb_core.units import parse_port
 from lb_core.yaml_tree import read, scalar
 
@@ -196,6 +196,8 @@ def _long_form(path: KeyPath, value: Any) -> dict[str, Any] | None:
     match path:
         case ("access_log",):
             expand = AccessLogConfig.expand
+        case ("readiness",):
+            expand = ReadinessConfig.expand
         case ("listeners", _):
             expand = ListenerConfig.expand
         case (*_, "backends" | "containers", _):

@@ -1,4 +1,4 @@
-"""What plugins declare: strategies and features, each a name, something to build it, and its settings.
+"""What plugins declare: strategies, features and sections, each a name, what builds it, and its settings.
 
 What `build` returns has traffic hooks, and may have four plain methods that are called beside the requests:
 
@@ -101,3 +101,17 @@ class Feature:
 
     def __post_init__(self) -> None:
         _check("feature", self.name, self.build)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section at the top of the file: `settings` is its pydantic model, which may accept a short form too.
+
+    Found at run time as `balancer.config.section(name)`. Raises PluginError for a name that is not snake_case.
+    """
+
+    name: str
+    settings: type[BaseModel]
+
+    def __post_init__(self) -> None:
+        _check("section", self.name, self.settings)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lb_core.errors import AttemptError
     from lb_core.events import Event
     from lb_core.exchange import Exchange
-    from lb_core.features import Feature, Strategy
+    from lb_core.features import Feature, Section, Strategy
     from lb_core.health import HealthResult
     from lb_core.response import Response
 
@@ -176,11 +176,28 @@ class SetupHooks:
         """
 
     @hookspec
+    def register_sections(self) -> Iterable[Section]:
+        """Offer sections at the top of the file, for what belongs to no route.
+
+        `balancer.config.section(name)` gives the validated settings, None where the file has no such section.
+
+        Result: Section declarations; a generator is fine. A name that is taken is an error naming both owners.
+        Order: built-ins first, then plugins sorted by entry-point name.
+        Failure: the plugin is reported and skipped, or aborts the start when `plugins.require` names it.
+
+        Example:
+            @hookimpl
+            def register_sections():
+                yield Section("cluster", ClusterSettings)
+        """
+
+    @hookspec
     def register_commands(self) -> Iterable[Command]:
         """Offer commands of the command line that run inside the running balancer.
 
         `lb NAME …` finds the running balancer by its control socket and prints what the command returns there. A
-        balancer inside somebody's application has no such socket.
+        balancer inside somebody's application has no such socket. With several workers a command runs in the control
+        process; what it changes reaches the workers over a channel (`balancer.sharing.channel`).
 
         Result: Command declarations; a generator is fine. A name that is taken is an error naming both owners.
         Order: built-ins first, then plugins sorted by entry-point name.
@@ -195,6 +212,10 @@ class SetupHooks:
     @hookspec
     def lifespan(self, balancer: LoadBalancer) -> AbstractAsyncContextManager[None] | None:
         """Run something for as long as the balancer runs: the only place that starts work.
+
+        With several workers it is entered in the control process and in each worker. `balancer.controls` and
+        `balancer.serves` tell whether this process decides, and whether it carries traffic; a process alone does both.
+        What must run once among all nodes looks at `balancer.sharing.leads`.
 
         Result: an async context manager, entered before the first connection is accepted and left after the last one
             is closed; None for nothing.
@@ -214,6 +235,8 @@ class SetupHooks:
     @hookspec
     def on_event(self, event: Event) -> None:
         """Hear what happens: a backend went down, a route changed, a configuration was refused.
+
+        With several workers it is called in the control process only, which hears of what happens in the workers.
 
         Result: ignored.
         Order: unspecified.

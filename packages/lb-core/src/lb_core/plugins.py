@@ -23,7 +23,7 @@ from lb_core.chain import Call, compile_chain
 from lb_core.commands import Command
 from lb_core.contract import TRAFFIC, HookManager
 from lb_core.errors import PluginError
-from lb_core.features import Feature, Strategy
+from lb_core.features import Feature, Section, Strategy
 from lb_core.hooks import GROUP, SetupHooks, TrafficHooks
 from lb_core.traffic import Shared, traffic_manager
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lb.plugins")
 
 BUILT_IN = ("lb_core.defaults",)
-Declaration = TypeVar("Declaration", Strategy, Feature, Command)
+Declaration = TypeVar("Declaration", Strategy, Feature, Section, Command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class LoadedPlugin:
     object: Any = field(repr=False, compare=False)
     strategies: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
 
     @property
@@ -69,6 +70,7 @@ class LoadedPlugin:
             "hooks": list(self.hooks),
             "strategies": list(self.strategies),
             "features": list(self.features),
+            "sections": list(self.sections),
             "commands": list(self.commands),
         }
 
@@ -97,6 +99,7 @@ class Plugins:
         self.manager = HookManager(SetupHooks, TrafficHooks)
         self.strategies: dict[str, Strategy] = {}
         self.features: dict[str, Feature] = {}
+        self.sections: dict[str, Section] = {}
         self.commands: dict[str, Command] = {}
         self.loaded: list[LoadedPlugin] = []
         self.broken: list[BrokenPlugin] = []
@@ -140,17 +143,20 @@ class Plugins:
         try:
             strategies = self._offers(name, origin, "register_strategies", Strategy)
             features = self._offers(name, origin, "register_features", Feature)
+            sections = self._offers(name, origin, "register_sections", Section)
             commands = self._offers(name, origin, "register_commands", Command)
             new_strategies = self._named(origin, strategies, self.strategies, "strategy")
             new_features = self._named(origin, features, self.features, "feature")
+            new_sections = self._named(origin, sections, self.sections, "section")
             new_commands = self._named(origin, commands, self.commands, "command")
         except Exception:
             self.manager.unregister(name=name)
             raise
         self.strategies |= new_strategies
         self.features |= new_features
+        self.sections |= new_sections
         self.commands |= new_commands
-        offered = [tuple(each.name for each in found) for found in (strategies, features, commands)]
+        offered = [tuple(each.name for each in found) for found in (strategies, features, sections, commands)]
         self.loaded.append(LoadedPlugin(name, distribution, version, tuple(marked.values()), plugin, *offered))
         traffic = frozenset(attribute for attribute, hook in marked.items() if hook in TRAFFIC)
         if traffic:
@@ -258,8 +264,9 @@ class Plugins:
                 named[name] = declaration
         return named
 
-    def _owner(self, declaration: Strategy | Feature | Command) -> str:
-        kind = {Strategy: "strategies", Feature: "features", Command: "commands"}[type(declaration)]
+    def _owner(self, declaration: Strategy | Feature | Section | Command) -> str:
+        kinds = {Strategy: "strategies", Feature: "features", Section: "sections", Command: "commands"}
+        kind = kinds[type(declaration)]
         return next(each.origin for each in self.loaded if declaration.name in getattr(each, kind))
 
     def _free_name(self, plugin: object) -> str:
@@ -270,7 +277,7 @@ class Plugins:
         return name
 
 
-def _names(declaration: Strategy | Feature | Command) -> tuple[str, ...]:
+def _names(declaration: Strategy | Feature | Section | Command) -> tuple[str, ...]:
     aliases = declaration.aliases if isinstance(declaration, Strategy) else ()
     return (declaration.name, *aliases)
 

@@ -48,7 +48,8 @@ class Pool:
     """The backends of a route, and which of them are candidates.
 
     `on_change` are called whenever `candidates` became another tuple, or there is nobody left to wait for; `watchers`
-    whenever the set of backends was replaced. `queue` holds the requests that wait for a backend.
+    whenever the set of backends was replaced; `on_state` after checks or an operator changed a backend's state, with
+    the backend and what of it: `health`, `mode` or `weight`. `queue` holds the requests that wait for a backend.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Pool:
         "name",
         "notify",
         "on_change",
+        "on_state",
         "queue",
         "watchers",
     )
@@ -81,6 +83,7 @@ class Pool:
         self.clock = clock
         self.watchers: list[Callable[[], None]] = []
         self.on_change: list[Callable[[], None]] = []
+        self.on_state: list[Callable[[Backend, str], None]] = []
         self.queue: deque[Waiting] = deque()
         self._ejected_by: WeakKeyDictionary[Backend, dict[object, bool]] = WeakKeyDictionary()
         self._last_resort: set[Backend] = set()
@@ -193,6 +196,7 @@ class Pool:
         if backend.health != health:
             backend.health = health
             self._changed(backend, f"backend_{health}", reason)
+            self._told(backend, "health")
 
     def set_mode(self, backend: Backend, mode: Mode, reason: str = "", *, seconds: float = DRAIN) -> None:
         """What an operator wants: `draining` and `maintenance` take no new requests.
@@ -203,8 +207,9 @@ class Pool:
             backend.mode = mode
             backend.drains_until = self.clock() + seconds if mode == "draining" else 0.0
             self._changed(backend, f"backend_{mode}", reason)
+            self._told(backend, "mode")
 
-    def set_weight(self, backend: Backend, weight: int) -> None:
+    def set_weight(self, backend: Backend, weight: int, *, operator: bool = False) -> None:
         """What the configuration or an operator says: 0-1000; 0 drains it."""
         if weight != backend.configured_weight:
             if not weight:
@@ -214,6 +219,8 @@ class Pool:
             backend.configured_weight = weight
             backend.weight = weight * backend.warmth if backend.warmth < 1 else weight
             self.rebuild()
+            if operator:
+                self._told(backend, "weight")
 
     def set_warmth(self, backend: Backend, share: float) -> None:
         """How much of its weight counts, above 0 and up to 1: less than 1 during a slow start."""
@@ -270,6 +277,10 @@ class Pool:
         backend.ejected = False
         self._last_resort.discard(backend)
         self._changed(backend, "backend_restored", reason)
+
+    def _told(self, backend: Backend, what: str) -> None:
+        for hear in tuple(self.on_state):
+            hear(backend, what)
 
     def _changed(self, backend: Backend, kind: str, reason: str) -> None:
         if kind == "backend_active" or backend.state in ("up", kind.removeprefix("backend_")):

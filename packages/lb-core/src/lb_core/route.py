@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from lb_core.chain import Call, compile_chain, each_by_itself, is_async
 from lb_core.pool import Pool
+from lb_core.sharing import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,6 +60,7 @@ class Route:
     `pool` is its own; `serving` is where its requests begin: the same, or one without backends while a gate or a
     standby is set. Then the engine asks for each request where it may go `instead`. `pools` and `routes` are those its
     features use, by the names they have in the settings. `parts` are what its strategy and its features built, by name.
+    `sharing` leads to the other workers and nodes, where there are some.
     """
 
     __slots__ = (
@@ -105,13 +107,15 @@ class Route:
         "select_backend",
         "send_backend_host",
         "serving",
+        "sharing",
         "standby",
         "strip_prefix",
         "tunnel_timeout",
     )
 
-    def __init__(self, config: RouteConfig, pool: Pool) -> None:
+    def __init__(self, config: RouteConfig, pool: Pool, sharing: Sharing | None = None) -> None:
         self.name = config.name
+        self.sharing = sharing or Sharing()
         self.config = config
         self.pool = pool
         self.serving = pool

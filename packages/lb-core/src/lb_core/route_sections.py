@@ -60,6 +60,13 @@ class FeatureChoice(Section):
     settings: SerializeAsAny[BaseModel]
 
 
+class SectionChoice(Section):
+    """A section at the top of the file that belongs to a plugin."""
+
+    name: str
+    settings: SerializeAsAny[BaseModel]
+
+
 class UsedConfig(Section):
     """Another pool or route that a feature's settings name, and the pool it leads to."""
 

@@ -37,6 +37,7 @@ def json_schema(plugins: Installed) -> Schema:
     ]
     models += [each.settings for each in strategies.values() if each.settings]
     models += [each.settings for each in plugins.features.values()]
+    models += [each.settings for each in plugins.sections.values()]
     refs, whole = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
     defs: Schema = whole.get("$defs", {})
     ref = {model: refs[(model, "validation")] for model in models}
@@ -71,6 +72,7 @@ def json_schema(plugins: Installed) -> Schema:
         "version": {"enum": [1, "1"]},
         "listeners": {"type": "object", "additionalProperties": ref[ListenerConfig]},
         **_taken(defs, ref[GlobalOptions]),
+        **{name: {"anyOf": [_OFF, ref[each.settings]]} for name, each in plugins.sections.items()},
         "defaults": _mapping(inherited),
         "routes": {"type": "object", "additionalProperties": {"$ref": "#/$defs/route"}},
         "pools": {"type": "object", "additionalProperties": {"$ref": "#/$defs/pool"}},
