@@ -24,7 +24,7 @@ demo: $(STAMP) ## watch real traffic balanced over three backends
 	@$(BIN)/lb demo $(ARGS)
 
 test: compiler $(STAMP) check ## check, then every test (ARGS="-k name" for some)
-	@tools/ensure-commands curl:curl haproxy:haproxy nginx:nginx-light
+	@tools/ensure-commands curl:curl haproxy:haproxy nginx:nginx-light redis-server:redis-server redis-sentinel:redis-sentinel
 	@tools/run-tests $(ARGS)
 
 compiler: # for lb-speedups, which is part of what is tested

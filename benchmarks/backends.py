@@ -26,13 +26,13 @@ class Backends:
         return [f"127.0.0.1:{port}" for port in self.ports]
 
 
-def start_backends(processes: Processes) -> Backends:
-    """Start them on the load's CPU."""
+def start_backends(processes: Processes, *, cpu: int | str = LOAD_CPU) -> Backends:
+    """Start them, on the load's CPU unless told others ("0,1")."""
     backends = Backends((free_port(), free_port()), free_port())
     sink = [sys.executable, "-m", "benchmarks.sink", str(backends.sink)]
-    processes.start("sink", sink, port=backends.sink, cpu=LOAD_CPU)
+    processes.start("sink", sink, port=backends.sink, cpu=cpu)
     config = processes.write("backends.conf", _nginx(processes, backends))
-    processes.start("backends", ["nginx", "-c", str(config)], port=backends.ports[0], cpu=LOAD_CPU)
+    processes.start("backends", ["nginx", "-c", str(config)], port=backends.ports[0], cpu=cpu)
     return backends
 
 

@@ -116,10 +116,10 @@ class Load:
     p99_ms: float
 
 
-def drive(processes: Processes, workload: Workload, port: int, seconds: int) -> Load:
-    """Send a workload to a port for some seconds."""
+def drive(processes: Processes, workload: Workload, port: int, seconds: int, *, cpu: int | str = LOAD_CPU) -> Load:
+    """Send a workload to a port for some seconds, from a CPU or from several ("0,1")."""
     script = processes.write(f"{workload.name}.lua", workload.text())
-    command = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{workload.connections}", f"-d{seconds}s"]
+    command = ["taskset", "-c", str(cpu), "wrk", "-t1", f"-c{workload.connections}", f"-d{seconds}s"]
     command += ["--timeout", "10s", "-s", str(script), f"http://127.0.0.1:{port}{workload.path}"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
     try:

@@ -110,21 +110,25 @@ def _lb_full(processes: Processes, backends: Backends, port: int) -> list[str]:
     return [str(LB), "run", "-c", str(config)]
 
 
-def _nginx(processes: Processes, backends: Backends, port: int, *, buffered: bool = False) -> list[str]:
+def nginx_command(
+    processes: Processes, backends: Backends, port: int, *, buffered: bool = False, workers: int = 1
+) -> list[str]:
+    """nginx with so many worker processes, several with a listening socket each."""
     name = f"nginx-{port}"
     folder = processes.folder
     servers = " ".join(f"server {address};" for address in backends.addresses)
     paths = " ".join(f"{kind}_temp_path {folder}/{name}-{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
     buffering = "on" if buffered else "off"
+    options = "backlog=8192" if workers == 1 else "backlog=8192 reuseport"
     config = f"""
-worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.err crit;
+worker_processes {workers}; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.err crit;
 events {{ worker_connections 12000; }}
 http {{
   access_log off; keepalive_requests 1000000000; client_max_body_size 0;
   client_body_temp_path {folder}/{name}-client; {paths}
   upstream backends {{ {servers} keepalive 512; keepalive_requests 1000000000; }}
   server {{
-    listen 127.0.0.1:{port} backlog=8192;
+    listen 127.0.0.1:{port} {options};
     proxy_buffering {buffering}; proxy_request_buffering {buffering};
     location / {{
       proxy_pass http://backends; proxy_http_version 1.1;
@@ -139,8 +143,12 @@ http {{
     return ["nginx", "-c", str(processes.write(f"{name}.conf", config))]
 
 
+def _nginx(processes: Processes, backends: Backends, port: int) -> list[str]:
+    return nginx_command(processes, backends, port)
+
+
 def _nginx_buffered(processes: Processes, backends: Backends, port: int) -> list[str]:
-    return _nginx(processes, backends, port, buffered=True)
+    return nginx_command(processes, backends, port, buffered=True)
 
 
 def _haproxy(processes: Processes, backends: Backends, port: int) -> list[str]:

@@ -75,7 +75,7 @@ class Processes:
         command: list[str],
         *,
         port: int,
-        cpu: int,
+        cpu: int | str,
         seconds: float = START_SECONDS,
         environ: dict[str, str] | None = None,
     ) -> int:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from lb_core import dsl
+from lb_core import __version__, dsl
 from lb_core.backend import NO_LIMIT, Backend
 from lb_core.config import (
     BackendConfig,
@@ -41,6 +41,7 @@ from lb_core.explain import Explanation, explain
 from lb_core.following import Following
 from lb_core.health import HealthChecker, HealthResult
 from lb_core.names import Names
+from lb_core.node import Load, Node
 from lb_core.plugins import Plugins
 from lb_core.pool import Pool
 from lb_core.resolving import Resolver, default_resolver
@@ -87,6 +88,7 @@ class LoadBalancer:
         self.tell_control: Callable[[Event], None] | None = None
         """In a worker: what takes its events to the control process."""
         self._once = Once()
+        self.node = Node(self.notify, self._load, version=__version__)
         self._shared: tuple[bool, bool] | None = None
         self.pools: dict[str, Pool] = {}
         self.routes: dict[str, Route] = {}
@@ -307,6 +309,12 @@ class LoadBalancer:
     def _settle(self) -> None:
         if self._written:
             self.apply()
+
+    def _load(self) -> Load:
+        """What this process carries; where there are workers, the server knows of their connections."""
+        requests = sum(route.requests for route in self.routes.values()) + self.engine.unmatched.requests
+        in_flight = sum(backend.in_flight for backend in self.engine.backends)
+        return Load(requests, in_flight, len(self.engine.deadlines.connections))
 
     def _share(self, config: Config) -> None:
         """Find out whether anything is shared, before anything is built; that does not change any more."""

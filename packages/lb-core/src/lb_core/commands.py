@@ -1,10 +1,12 @@
 """What plugins declare for the command line: a command that runs inside the running balancer.
 
-lb NAME ARGUMENT…  ->  control socket  ->  run(balancer, *arguments) -> the text to print
+lb NAME ARGUMENT…         ->  control socket  ->  run(balancer, *arguments)   -> the text to print
+lb NAME ARGUMENT… --json  ->  control socket  ->  data(balancer, *arguments)  -> what JSON can carry
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +31,8 @@ class Command:
     `run` is called on the balancer's event loop with text for each argument, so it must not block; it may be called by
     several people at once, one after the other. An LbError it raises is shown to whoever typed the command, which ends
     with status 1. `help` is one sentence. `arguments` are their names as the help shows them: `ROUTE` is required,
-    `[ROUTE]` may be left out, `SHARE...` or `[SHARE]...` (the last one only) takes all that follow.
+    `[ROUTE]` may be left out, `SHARE...` or `[SHARE]...` (the last one only) takes all that follow. Where there is
+    `data`, `lb NAME --json` calls that instead of `run`, and prints what it returns as JSON.
     Raises PluginError for a declaration that cannot be used.
     """
 
@@ -37,6 +40,7 @@ class Command:
     run: Callable[..., str]
     help: str
     arguments: tuple[str, ...] = ()
+    data: Callable[..., object] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME(self.name):
@@ -46,6 +50,8 @@ class Command:
             raise PluginError(f"command {self.name!r}: the command line has one of that name; choose another")
         if not callable(self.run):
             raise PluginError(f"command {self.name!r}: run must be callable, not {type(self.run).__name__}")
+        if self.data is not None and not callable(self.data):
+            raise PluginError(f"command {self.name!r}: data must be callable, not {type(self.data).__name__}")
         if not isinstance(self.help, str) or not self.help.strip():
             raise PluginError(f"command {self.name!r}: help must say in a sentence what it does")
         self._check_arguments()
@@ -72,10 +78,14 @@ class Command:
         repeated = bool(self.arguments) and self.arguments[-1].endswith("...")
         return required <= count and (repeated or count <= len(self.arguments))
 
-    def call(self, balancer: LoadBalancer, arguments: tuple[str, ...]) -> str:
-        """Run it; raises LbError for a wrong number of arguments, and what `run` raises."""
+    def call(self, balancer: LoadBalancer, arguments: tuple[str, ...], *, as_json: bool = False) -> str:
+        """Run it; raises LbError for a wrong number of arguments, and what `run` or `data` raises."""
         if not self.accepts(len(arguments)):
             raise LbError(f"{len(arguments)} arguments for `lb {self.usage}`: give those it shows")
+        if as_json and self.data is None:
+            raise LbError(f"`lb {self.name}` has no answer in JSON: leave --json out")
+        if as_json and self.data is not None:
+            return json.dumps(self.data(balancer, *arguments), indent=2)
         answer: Any = self.run(balancer, *arguments)
         if not isinstance(answer, str):
             raise LbError(f"command {self.name!r} answered with {type(answer).__name__}, not with text")

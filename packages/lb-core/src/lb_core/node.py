@@ -146,7 +146,6 @@ class Node:
             in_flight=load.in_flight,
             connections=load.connections,
             config=self.config,
-            leader=True,
             own=True,
         )
 

@@ -4,8 +4,9 @@
     run        once a second look at the configuration files; a change, or SIGHUP, reloads
     reload     the balancer swaps its routes; listeners that are new are opened, those that are gone are drained, the
                others keep their sockets and connections
-    drain      SIGTERM or SIGINT: stop accepting, let connections finish their exchange, cut what is left after the
-               grace; a second signal cuts at once
+    leave      SIGTERM or SIGINT: say `not ready`, and go on accepting for `shutdown_delay`; a second signal skips that
+    drain      stop accepting, let connections finish their exchange, cut what is left after the
+               grace; another signal cuts at once
     end        leave the lifespans in reverse; exit status 0
 
 SIGUSR1 opens the log files again, for logrotate.
@@ -31,6 +32,7 @@ from lb_core.environment import process_environment
 from lb_core.errors import StartError
 from lb_core.events import Event
 from lb_core.open_listener import OpenListener
+from lb_core.standing import Standing
 from lb_core.units import counted
 from lb_core.watch import FileWatch
 
@@ -64,7 +66,9 @@ class Server:
         control: bool = False,
     ) -> None:
         self.balancer = balancer
-        self.control = ControlSocket(Asks(balancer, lambda: self.urls), process_environment()) if control else None
+        environ = process_environment()
+        self.control = ControlSocket(Asks(balancer, lambda: self.urls), environ) if control else None
+        self.standing = Standing(balancer, environ if control else {})
         self._grace = drain
         self._watching = watch
         self._own_signals = signals and threading.current_thread() is threading.main_thread()
@@ -74,6 +78,7 @@ class Server:
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._skip = asyncio.Event()
         self._stop = asyncio.Event()
         self.started = asyncio.Event()
 
@@ -89,12 +94,14 @@ class Server:
         try:
             for listener in self.balancer.config.listeners:
                 self._add(listener)
+            await self.standing.open()
             async with self.balancer.lifespan(self.balancer):
                 with self._signals():
                     await self._run()
         finally:
             for opened in self._listeners.values():
                 opened.close()
+            await self.standing.close()
         return 0
 
     async def reload(self) -> bool:
@@ -102,21 +109,30 @@ class Server:
         async with self._reloading:
             if self._draining:
                 return False  # a listener opened now would never be drained
+            self.standing.reloading()
             try:
-                loaded = self.balancer.reload()
-            except Exception as error:
-                log.exception("the configuration could not be reloaded")
-                self.balancer.notify(Event("config_refused", f"{type(error).__name__}: {error}"))
-                return False
-            if loaded:
-                self._files.follow(self.balancer.config.files)
-                await self._match_listeners()
-                await self._follow_control()
-            return loaded
+                return await self._reload()
+            finally:
+                await self.standing.reloaded()
+
+    async def _reload(self) -> bool:
+        try:
+            loaded = self.balancer.reload()
+        except Exception as error:
+            log.exception("the configuration could not be reloaded")
+            self.balancer.notify(Event("config_refused", f"{type(error).__name__}: {error}"))
+            return False
+        if loaded:
+            self._files.follow(self.balancer.config.files)
+            await self._match_listeners()
+            await self._follow_control()
+        return loaded
 
     def request_stop(self) -> None:
-        """Begin the drain; called again, end it at once."""
-        if self._draining:
+        """Begin the end; called again, go on to the drain at once, and then end that."""
+        if self.standing.leaving:
+            self._skip.set()
+        elif self._draining:
             for opened in (*self._listeners.values(), *self._leaving.values()):
                 opened.hurry()
         self._draining = True
@@ -128,11 +144,14 @@ class Server:
         self._files.follow(self.balancer.config.files)
         await self._follow_control()
         gc.collect()
+        self.standing.ready()
         gc.freeze()  # what lives from here to the end is never scanned again: 23 ms pauses less
         self.started.set()
         looking = asyncio.create_task(self._look()) if self._watching else None
         try:
             await self._stop.wait()
+            self._draining = True
+            await self.standing.leave(self._skip)
         finally:
             if looking is not None:
                 looking.cancel()

@@ -1,4 +1,4 @@
-"""The commands of plugins, as part of the group: found only when a name is asked for that is none of lb's own."""
+"""The commands of plugins and built-ins, as part of the group: found only when a name is asked for that is none of lb's own."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Commands(click.Group):
 
     @cached_property
     def of_plugins(self) -> Mapping[str, click.Command]:
-        """The commands that installed plugins offer."""
-        from lb_core.cli.declared import offered
+        """The commands that built-ins and installed plugins offer."""
+        from lb_core.cli.declared import built_in, offered
 
         commands, problems = offered()
         for problem in problems:
             click.echo(f"lb: {problem}", err=True)
-        return {command.name: _as_click(command) for command in commands}
+        return {command.name: _as_click(command) for command in (*commands, *built_in())}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One command."""
@@ -54,15 +54,18 @@ def ask_running(control: str | None, request: Mapping[str, object], *, path: str
 
 
 def _as_click(command: Command) -> click.Command:
-    def run(control: str | None, arguments: tuple[str, ...]) -> None:
+    def run(control: str | None, arguments: tuple[str, ...], as_json: bool = False) -> None:
         if not command.accepts(len(arguments)):
             raise click.UsageError(f"lb {command.usage}: {len(arguments)} arguments are given")
-        click.echo(ask_running(control, {"ask": "command", "name": command.name, "arguments": arguments}))
+        request = {"ask": "command", "name": command.name, "arguments": arguments, "json": as_json}
+        click.echo(ask_running(control, request))
 
     parameters: list[click.Parameter] = [
         click.Argument(["arguments"], nargs=-1, metavar=" ".join(command.arguments)),
         click.Option(["--control"], metavar="PATH", help=CONTROL),
     ]
+    if command.data is not None:
+        parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."))
     text = f"{command.help}\n\nRuns inside the running balancer."
     short = command.help.partition(": ")[0].rstrip(".") + "."
     return click.Command(command.name, params=parameters, callback=run, help=text, short_help=short)

@@ -19,7 +19,8 @@ from typing import Any
 from lb_core.commands import Command
 from lb_core.hooks import GROUP
 
-_PARAMETERS = ("name", "run", "help", "arguments")
+_PARAMETERS = ("name", "run", "help", "arguments", "data")
+_BUILT_IN = EntryPoint("defaults", "lb_core.defaults", GROUP)
 
 
 def offered() -> tuple[list[Command], list[str]]:
@@ -34,8 +35,13 @@ def offered() -> tuple[list[Command], list[str]]:
     return found, problems
 
 
-def _of(point: EntryPoint) -> list[Command]:
-    sources = _sources(point.module)
+def built_in() -> list[Command]:
+    """The commands that need no plugin."""
+    return _of(_BUILT_IN, _BUILT_IN.module)
+
+
+def _of(point: EntryPoint, package: str = "") -> list[Command]:
+    sources = _sources(package or point.module.partition(".")[0])
     if sources is not None:
         texts = [text for text in sources if "register_commands" in text or "Command(" in text]
         if not any("register_commands" in text for text in texts):
@@ -47,9 +53,9 @@ def _of(point: EntryPoint) -> list[Command]:
     return list(register()) if callable(register) else []
 
 
-def _sources(module: str) -> list[str] | None:
-    """The sources of a module's package; None where there are none to read."""
-    spec = find_spec(module.partition(".")[0])
+def _sources(package: str) -> list[str] | None:
+    """The sources of a package, or of a module alone; None where there are none to read."""
+    spec = find_spec(package)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     origin = Path(spec.origin)
@@ -73,9 +79,10 @@ def _names(imported: ast.ImportFrom, wanted: str) -> bool:
 def _words(call: ast.Call) -> dict[str, Any] | None:
     given = dict(zip(_PARAMETERS, call.args, strict=False))
     given |= {each.arg: each.value for each in call.keywords if each.arg}
+    functions: dict[str, Any] = {"data": _elsewhere} if given.pop("data", None) else {}
     given.pop("run", None)
     try:
-        return {name: ast.literal_eval(value) for name, value in given.items()}
+        return functions | {name: ast.literal_eval(value) for name, value in given.items()}
     except ValueError:
         return None
 

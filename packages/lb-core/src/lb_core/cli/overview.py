@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lb_core.cli.columns import columns
+from lb_core.columns import columns
 from lb_core.direct_probe import open_stream
 
 if TYPE_CHECKING:

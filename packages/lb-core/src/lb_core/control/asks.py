@@ -76,7 +76,8 @@ class Asks:
         if name not in commands:
             there = ", ".join(sorted(commands)) or "none"
             raise LbError(f"the running balancer has no command {name!r}; there are: {there}")
-        return commands[name].call(self._balancer, _texts(request, "arguments"))
+        as_json = request.get("json") is True
+        return commands[name].call(self._balancer, _texts(request, "arguments"), as_json=as_json)
 
     def _decision(self, request: Request) -> object:
         decisions = self._balancer.engine.decisions

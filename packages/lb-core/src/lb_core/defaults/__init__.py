@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from lb_core.defaults.ejection import EjectionSettings, build
 from lb_core.defaults.least_connections import LeastConnections
+from lb_core.defaults.nodes import NODES
 from lb_core.features import Feature, Strategy
 from lb_core.hooks import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lb_core.commands import Command
 
 
 @hookimpl
@@ -23,3 +26,9 @@ def register_strategies() -> Iterator[Strategy]:
 def register_features() -> Iterator[Feature]:
     """Offer passive ejection."""
     yield Feature("ejection", build, EjectionSettings)
+
+
+@hookimpl
+def register_commands() -> Iterator[Command]:
+    """Offer the commands that need no plugin."""
+    yield NODES

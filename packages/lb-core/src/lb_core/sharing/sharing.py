@@ -71,6 +71,7 @@ class Sharing:
         self.seat = seat
         self.seats: tuple[int, ...] = () if seat == 0 else (0,)
         self.on_seats: list[Callable[[], None]] = []
+        self.on_seat_gone: list[Callable[[int], None]] = []
         self.memory = memory
         self.clustered = False
         self.leads = seat == 0
@@ -184,6 +185,13 @@ class Sharing:
     def set_seats(self, seats: tuple[int, ...]) -> None:
         """Whose counts must be read beside one's own."""
         self._set("seats", seats)
+
+    def seat_gone(self, seat: int) -> None:
+        """In the control process: the worker of that seat has ended. What it had counted is kept, what it had under way
+        is not; called before the others are told of it by `set_seats`, and before another worker takes the seat.
+        """
+        for hear in tuple(self.on_seat_gone):
+            hear(seat)
 
     def set_leads(self, leads: bool) -> None:
         """Whether this process does what must run once; workers never do."""

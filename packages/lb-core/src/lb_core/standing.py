@@ -1,0 +1,129 @@
+"""How this node stands, told to the outside: to who asks at its readiness endpoint, and to the service manager.
+
+start       the endpoint says `starting`, from before the first listener accepts
+ready       all listeners accept; a reload in between changes nothing for who asks
+end         not ready at once; connections are accepted for `shutdown_delay` more, so that who sends traffic here
+            learns of it before anything is refused
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lb_core.errors import StartError
+from lb_core.events import Event
+from lb_core.readiness import Readiness
+from lb_core.systemd import Systemd
+from lb_core.units import counted, format_duration
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable, Mapping
+
+    from lb_core.balancer import LoadBalancer
+
+EVERY = 1.0
+
+
+class Standing:
+    """Tells how a balancer's node stands; `environ` holds what the service manager has told this process."""
+
+    def __init__(self, balancer: LoadBalancer, environ: Mapping[str, str]) -> None:
+        self.systemd = Systemd(environ)
+        self.readiness = Readiness(balancer.node)
+        self._balancer = balancer
+        self._node = balancer.node
+        self.leaving = False
+        """Whether the end has begun, and connections are still accepted."""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the endpoint, on sockets that are open already where there are some; raises StartError."""
+        await self.readiness.follow(self._wanted, sockets)
+        self._node.config = _version_of(self._balancer.config.files)
+        self._tasks = [
+            asyncio.create_task(self._count()),
+            asyncio.create_task(self.systemd.keep_telling(self._line, lambda: self._node.reason != "no_worker")),
+        ]
+
+    def ready(self) -> None:
+        """Connections are accepted."""
+        self._node.opened()
+        self.systemd.ready()
+
+    def reloading(self) -> None:
+        """A reload begins."""
+        self.systemd.reloading()
+
+    async def reloaded(self) -> None:
+        """A reload is over, and the configuration that is in force may be another."""
+        self._node.config = _version_of(self._balancer.config.files)
+        try:
+            await self.readiness.follow(self._wanted)
+        except StartError as error:
+            self._balancer.notify(Event("listener_failed", str(error)))
+        self.systemd.ready()
+
+    async def leave(self, hurry: asyncio.Event) -> None:
+        """Say that the end has begun, and let it be heard for `shutdown_delay`, or until `hurry`."""
+        self._node.ends()
+        self.systemd.stopping()
+        delay = self._balancer.config.shutdown_delay
+        if not delay or hurry.is_set():
+            return
+        self.leaving = True
+        message = f"not ready; connections are accepted for {format_duration(delay)} more; a second signal skips that"
+        self._balancer.notify(Event("leaving", message))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await hurry.wait()
+        self.leaving = False
+
+    async def close(self) -> None:
+        """Tell nobody any more."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.readiness.close()
+
+    @property
+    def _wanted(self) -> str:
+        readiness = self._balancer.config.readiness
+        return readiness.address if readiness is not None else ""
+
+    async def _count(self) -> None:
+        while True:
+            self._node.sample()
+            await asyncio.sleep(EVERY)
+
+    def _line(self) -> str:
+        """How it goes, as `systemctl status` shows it."""
+        node, balancer = self._node, self._balancer
+        load = node.load()
+        backends = balancer.engine.backends
+        up = sum(backend.available for backend in backends)
+        parts = [
+            node.reason or "ready",
+            f"{node.requests_per_second:.1f} requests/s",
+            f"{load.in_flight} in flight",
+            counted(load.connections, "connection"),
+            f"{up} of {counted(len(backends), 'backend')} up",
+        ]
+        if balancer.config.workers != 1:
+            parts.insert(1, counted(load.workers, "worker"))
+        return ", ".join(parts)
+
+
+def _version_of(files: Iterable[str]) -> str:
+    """What tells one content of these files from another; empty where there are none."""
+    digest, some = hashlib.sha256(), False
+    for file in files:
+        with suppress(OSError):
+            digest.update(Path(file).read_bytes())
+            some = True
+    return digest.hexdigest()[:8] if some else ""

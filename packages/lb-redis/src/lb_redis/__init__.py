@@ -1,0 +1,1 @@
+"""Several lb nodes as one through Redis: shared limits, facts, membership, a leader, edits."""
