@@ -12,7 +12,7 @@ GENERATORS := $(wildcard docs/generate_*.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test compiler check lint types docs unit hostile fuzz bench bench-instructions bench-features bench-memory constraints clean
+.PHONY: help install demo test compiler check lint types docs unit hostile fuzz bench bench-instructions bench-features bench-memory bench-workers simulate-cluster constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,13 @@ bench-features: $(STAMP) ## what each feature adds to a request, in instructions
 
 bench-memory: $(STAMP) ## memory of 10,000 idle connections and of 1 GiB bodies
 	@$(BIN)/python -m benchmarks.memory $(ARGS)
+
+bench-workers: $(STAMP) ## what two workers serve beside one, lb and nginx (ARGS="--rounds 9"); needs root
+	@tools/ensure-commands nginx:nginx-light wrk:wrk
+	@$(BIN)/python -m benchmarks.workers $(ARGS)
+
+simulate-cluster: $(STAMP) ## a thousand nodes and ten million keys: limits, Redis, leader (ARGS=--write for docs/scale.md)
+	@$(BIN)/python -m benchmarks.cluster_model $(ARGS)
 
 constraints: $(STAMP) ## write constraints.txt again from the newest releases
 	@$(BIN)/uv export --upgrade --all-packages --no-hashes --no-emit-workspace --quiet --output-file constraints.txt >/dev/null

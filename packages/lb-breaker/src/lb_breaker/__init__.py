@@ -6,6 +6,7 @@ the hooks.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lb_breaker.backends import BackendBreaker
@@ -13,7 +14,7 @@ from lb_breaker.circuit import Circuit, State
 from lb_breaker.guard import Guards
 from lb_breaker.settings import BreakerSettings, replaces
 from lb_breaker.tally import Tally
-from lb_breaker.whole_route import RouteBreaker
+from lb_breaker.whole_route import RouteBreaker, RouteBreakerOfWorkers
 from lb_core import Feature, hookimpl
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def register_features() -> Iterator[Feature]:
 
     def build(route: Route, settings: BreakerSettings) -> BackendBreaker | RouteBreaker:
         if settings.scope == "route":
-            return RouteBreaker(route, settings)
-        return BackendBreaker(route, settings, guards.of)
+            return (RouteBreaker if route.sharing.memory is None else RouteBreakerOfWorkers)(route, settings)
+        return BackendBreaker(route, settings, partial(guards.of, sharing=route.sharing))
 
     yield Feature("circuit_breaker", build, BreakerSettings, replaces=replaces)

@@ -34,6 +34,7 @@ class BackendBreaker:
         self._guard = self._own.guard
         self._circuits = self._guard.circuits
         self._elsewhere: dict[Pool, Watch] = {}
+        self._followed: dict[Pool, Watch] = {}
         self._statuses = frozenset(settings.statuses)
         self._watched: object = True if settings.counts_all else self._own.tallies
         self._closed = False
@@ -58,8 +59,25 @@ class BackendBreaker:
             return self._own
         watch = self._elsewhere.get(pool)
         if watch is None:
-            watch = self._elsewhere[pool] = Watch(self._guard_of(pool), self._settings)
+            watch = self._elsewhere[pool] = self._followed.get(pool) or self._new_watch(pool)
         return watch
+
+    def _new_watch(self, pool: Pool) -> Watch:
+        return Watch(self._guard_of(pool), self._settings, self._look_elsewhere)
+
+    def _follow(self) -> None:
+        """Hear what other processes find out about the pools that may serve this route's requests."""
+        self._guard.join(self._own)
+        for pool in reach(self._route):
+            if pool is not self._pool and pool not in self._followed:
+                watch = self._followed[pool] = self._elsewhere.get(pool) or self._new_watch(pool)
+                watch.guard.join(watch)
+
+    def _look_elsewhere(self) -> None:
+        """Where a circuit is not closed, this route's requests are looked at."""
+        for pool, watch in self._followed.items():
+            if watch.circuits:
+                self._elsewhere.setdefault(pool, watch)
 
     # the gate
 
@@ -85,15 +103,20 @@ class BackendBreaker:
         """Take part in what is known already of the route's pool, and of those it still uses."""
         if not isinstance(old, BackendBreaker):
             return
-        others = {*self._route.pools.values(), *(route.pool for route in self._route.routes.values())}
-        for pool, before in ((old._pool, old._own), *old._elsewhere.items()):
-            if (pool is self._pool or pool in others) and before.guard.has(before):
-                watch = self._watch(pool)
+        reached = reach(self._route)
+        for pool, before in {old._pool: old._own, **old._followed, **old._elsewhere}.items():
+            if pool in reached and before.guard.has(before):
+                watch = self._own if pool is self._pool else self._new_watch(pool)
                 if watch.guard is before.guard:
                     watch.guard.join(watch)
+                    if watch is not self._own:
+                        (self._elsewhere if watch.circuits or watch.tallies else self._followed)[pool] = watch
 
     def start(self) -> None:
         """Look at how things stand."""
+        if self._route.sharing.memory is not None:
+            self._follow()
+            self._look_elsewhere()
         if self._guard.circuits:
             self._guard.join(self._own)
             self._settled()
@@ -101,9 +124,10 @@ class BackendBreaker:
     def close(self) -> None:
         """Give back what is ejected or restricted, unless other routes use the pool."""
         self._closed = True
-        for watch in (self._own, *self._elsewhere.values()):
+        for watch in (self._own, *self._followed.values(), *self._elsewhere.values()):
             watch.guard.leave(watch)
         self._elsewhere.clear()
+        self._followed.clear()
         if self._route.gate is self:
             self._route.set_gate(None)
 
@@ -127,3 +151,15 @@ class BackendBreaker:
             said += [(each, f"closed, {row} of {self._settings.in_a_row} failures") for each, row in failing]
             lines += [f"{each.name if watch is self._own else each.id}: {what}" for each, what in said]
         return lines or ["every circuit is closed"]
+
+
+def reach(route: Route) -> set[Pool]:
+    """The pools whose backends may serve a route's requests: its own, its features', those of whoever stands in."""
+    found: set[Pool] = set()
+    left, seen = [route], {route.name}
+    while left:
+        each = left.pop()
+        found |= {each.pool, *each.pools.values()} if each is route else {each.pool}
+        left += [other for other in each.routes.values() if other.name not in seen]
+        seen |= {other.name for other in each.routes.values()}
+    return found

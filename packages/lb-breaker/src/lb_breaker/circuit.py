@@ -21,18 +21,24 @@ class State(IntEnum):
 
 
 class Circuit:
-    """The state of one backend, or of one route; `opened` counts how often it opened."""
+    """The state of one backend, or of one route; `opened` counts how often it opened.
 
-    __slots__ = ("opened", "passed", "passes", "reason", "since", "state", "timeout")
+    It stays open for `timeout` seconds; `probes` requests at a time may then try it, and `passes` of them close it.
+    `followed` says that another process opened it.
+    """
 
-    def __init__(self, *, timeout: float, passes: int) -> None:
+    __slots__ = ("followed", "opened", "passed", "passes", "probes", "reason", "since", "state", "timeout")
+
+    def __init__(self, *, timeout: float, passes: int, probes: int = 1) -> None:
         self.timeout = timeout
         self.passes = passes
+        self.probes = probes
         self.state = State.CLOSED
         self.passed = 0
         self.reason = ""
         self.since = 0.0
         self.opened = 0
+        self.followed = False
 
     def open(self, now: float, reason: str) -> None:
         """Leave it alone for `timeout` seconds."""
@@ -52,10 +58,14 @@ class Circuit:
         self.passed += 1
         if self.passed < self.passes:
             return False
+        self.close(now)
+        return True
+
+    def close(self, now: float) -> None:
+        """All is well again."""
         self.state = State.CLOSED
         self.since = now
         self.reason = ""
-        return True
 
     def remaining(self, now: float) -> float:
         """Seconds until it is tried again; 0 unless it is open."""

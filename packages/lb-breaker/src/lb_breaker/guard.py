@@ -10,39 +10,34 @@ and what is open stands here once for each pool; a route's part of it is to repo
 
 While nobody is left but backends that are open or half open, every route that takes part is told (`settled`): it puts a
 gate before its pool, so that another route may serve what the probes leave.
+
+Other processes have the same pool and a guard of their own. Each tells the others what it has decided (said.py) and
+follows what they have: all open, try and close at the same time, by timers of their own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
+from lb_breaker import said
+from lb_breaker.accord import Accord
 from lb_breaker.circuit import Circuit, State
 from lb_breaker.tally import Tally
+from lb_breaker.timers import Timer, later
 from lb_core import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from lb_breaker.settings import BreakerSettings
     from lb_core import Backend, Pool
+    from lb_core.sharing import Sharing
 
 
 HALF_OPEN = "breaker half open"
 """How the reason begins that a backend states while it is tried."""
-
-
-class Timer(Protocol):
-    """Something that will happen."""
-
-    def cancel(self) -> object: ...
-
-
-def later(seconds: float, call: Callable[[], None]) -> Timer:
-    """Call it on the running loop."""
-    return asyncio.get_running_loop().call_later(seconds, call)
 
 
 class Member(Protocol):
@@ -59,20 +54,26 @@ class Tallies(dict["Backend", Tally]):
 
 
 class Guard:
-    """Opens, tries and closes the circuits of one pool; `circuits` holds those that are not closed."""
+    """Opens, tries and closes the circuits of one pool; `circuits` holds those that are not closed.
+
+    `sharing` leads to the other processes; `wall` is the clock that all of them share, but for its `offset`.
+    """
 
     def __init__(
         self,
         pool: Pool,
+        sharing: Sharing | None = None,
         *,
         later: Callable[[float, Callable[[], None]], Timer] = later,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.pool = pool
         self.clock = clock
         self.circuits: dict[Backend, Circuit] = {}
         self.opened = 0
         self._later = later
+        self._accord = Accord(sharing, f"circuit_breaker/{pool.name}", wall=wall)
         self._timers: dict[Backend, Timer] = {}
         self._members: dict[Member, None] = {}
         self._tallies: WeakValueDictionary[BreakerSettings, Tallies] = WeakValueDictionary()
@@ -84,10 +85,13 @@ class Guard:
             found = self._tallies[settings] = Tallies()
         return found
 
+    # the routes that take part
+
     def join(self, member: Member) -> None:
         """A route takes part from now on; it is told what changes."""
         if not self._members:
             self.pool.on_change.append(self._settle)
+            self._accord.enter(self._receive, self._state)
         self._members[member] = None
 
     def leave(self, member: Member) -> None:
@@ -97,6 +101,7 @@ class Guard:
         del self._members[member]
         if not self._members:
             self.pool.on_change.remove(self._settle)
+            self._accord.leave()
             for backend in list(self.circuits):
                 self._close(backend)
                 self.pool.restore(backend, "its circuit breaker is gone", by=self)
@@ -105,16 +110,17 @@ class Guard:
         """Whether a route takes part already."""
         return member in self._members
 
+    # what this process decides
+
     def open(self, backend: Backend, reason: str, settings: BreakerSettings) -> None:
         """Leave a backend alone for the settings' timeout."""
-        circuit = self.circuits.get(backend)
-        if circuit is None:
-            circuit = self.circuits[backend] = Circuit(timeout=settings.timeout, passes=settings.passes)
+        circuit = self._circuit(backend)
+        circuit.timeout, circuit.passes, circuit.probes = settings.timeout, settings.passes, settings.probes
+        circuit.followed = False
         circuit.open(self.clock(), reason)
-        self.opened += 1
-        self._set_timer(backend, lambda: self._try_again(backend, settings.probes))
-        self.pool.eject(backend, f"breaker open: {reason}", last_resort=False, by=self)
-        self.pool.restrict(backend, None)
+        stamp = self._accord.decided(backend)
+        self._leave_alone(backend, circuit, settings.timeout)
+        self._say(backend, said.opened(circuit, stamp, self.clock()))
         self._tell("breaker_opened", backend, f"{reason}; tried again in {settings.timeout:g}s")
         self._settle()
 
@@ -123,10 +129,9 @@ class Guard:
         if circuit.state is not State.HALF_OPEN:
             return
         if circuit.pass_probe(self.clock()):
-            self._close(backend)
-            self._tell("breaker_closed", backend, f"{circuit.passes} probes passed")
-            self._settle()
+            self._decide_closed(backend, f"{circuit.passes} probes passed")
             return
+        self._say(backend, said.passed(self._accord.stamp(backend)))
         limit = min(backend.restricted, backend.in_flight - 1 + probes) + stays
         if limit != backend.restricted:
             self.pool.restrict(backend, limit)
@@ -141,46 +146,122 @@ class Guard:
         """Whether nobody is left but backends whose circuit is open or half open."""
         return bool(self.circuits) and all(backend in self.circuits for backend in self.pool.candidates)
 
-    def _try_again(self, backend: Backend, probes: int) -> None:
-        if self._timers.pop(backend, None) is None or self._gone(backend):
+    def _decide_closed(self, backend: Backend, why: str) -> None:
+        self._close(backend)
+        self._say(backend, said.closed(self._accord.decided(backend)))
+        self._tell("breaker_closed", backend, why)
+        self._settle()
+
+    def _say(self, backend: Backend, message: Mapping[str, Any]) -> None:
+        self._accord.say({"backend": backend.name, **message})
+
+    # what other processes have decided
+
+    def _receive(self, message: Mapping[str, Any]) -> None:
+        backend = next((each for each in self.pool.backends if each.name == message.get("backend")), None)
+        if backend is None:
+            return
+        accord, is_open = self._accord, backend in self.circuits
+        match message.get("state"):
+            case "open" if accord.learns(backend, message, is_open=is_open):
+                self._follow_open(backend, message)
+            case "closed" if accord.learns(backend, message, is_open=is_open):
+                self._follow_closed(backend)
+            case "passed" if is_open and said.is_about(message, accord.stamp(backend)):
+                circuit = self.circuits[backend]
+                if circuit.state is State.OPEN:  # the other's timer was a little earlier
+                    self._try_again(backend)
+                circuit.passed += 1
+
+    def _follow_open(self, backend: Backend, message: Mapping[str, Any]) -> None:
+        circuit = self._circuit(backend)
+        remaining = said.follow(circuit, message, self.clock())
+        for tallies in self._tallies.values():
+            tallies.pop(backend, None)
+        self._leave_alone(backend, circuit, remaining)
+        if not remaining:
+            self._try_again(backend)
+            circuit.passed = int(message.get("passed", 0))
+        self._settle()
+
+    def _follow_closed(self, backend: Backend) -> None:
+        if backend in self.circuits:
+            self._close(backend)
+            self.pool.restore(backend, "its circuit is closed", by=self)
+            self._settle()
+
+    def _state(self) -> Iterator[dict[str, Any]]:
+        """How things stand, for somebody new."""
+        for backend in self.pool.backends:
+            stamp, circuit = self._accord.stamp(backend), self.circuits.get(backend)
+            if circuit is not None:
+                yield {"backend": backend.name, **said.opened(circuit, stamp, self.clock())}
+            elif stamp:
+                yield {"backend": backend.name, **said.closed(stamp)}
+
+    # how it is done
+
+    def _circuit(self, backend: Backend) -> Circuit:
+        circuit = self.circuits.get(backend)
+        if circuit is None:
+            circuit = self.circuits[backend] = Circuit(timeout=0.0, passes=1)
+        return circuit
+
+    def _leave_alone(self, backend: Backend, circuit: Circuit, seconds: float) -> None:
+        """No requests for so long."""
+        self.opened += 1
+        self._set_timer(backend, seconds, lambda: self._try_again(backend))
+        self.pool.eject(backend, f"breaker open: {circuit.reason}", last_resort=False, by=self)
+        self.pool.restrict(backend, None)
+
+    def _try_again(self, backend: Backend) -> None:
+        if self._stop_timer(backend) is None or self._gone(backend):
             return
         circuit = self.circuits[backend]
         circuit.try_again(self.clock())
-        self.pool.restrict(backend, backend.in_flight + probes)  # what has lasted until now is no probe
-        self.pool.restore(backend, f"{HALF_OPEN}, {probes} at a time", by=self)
-        self._tell("breaker_half_open", backend, f"{probes} at a time, closed after {circuit.passes} that succeed")
+        with self._accord.unheard(circuit):
+            probes = circuit.probes
+            self.pool.restrict(backend, backend.in_flight + probes)  # what has lasted until now is no probe
+            self.pool.restore(backend, f"{HALF_OPEN}, {probes} at a time", by=self)
+            self._tell("breaker_half_open", backend, f"{probes} at a time, closed after {circuit.passes} that succeed")
         self._wait_for_others(backend)
         self._settle()
 
     def _wait_for_others(self, backend: Backend) -> None:
-        """Look again after a while: routes without a breaker may send it what this one's routes do not."""
-        requests, failures = backend.requests, backend.failures
-        self._set_timer(backend, lambda: self._look_again(backend, requests, failures))
+        """Look again after a while: routes without a breaker may send it what this one's routes do not.
+
+        Only where the requests of all workers are known.
+        """
+        if self._accord.sees_everything:
+            requests, failures = backend.requests, backend.failures
+            timeout = self.circuits[backend].timeout
+            self._set_timer(backend, timeout, lambda: self._look_again(backend, requests, failures))
 
     def _look_again(self, backend: Backend, requests: int, failures: int) -> None:
         """Nobody has decided while it was half open: it is well if others were served, and nothing failed."""
-        if self._timers.pop(backend, None) is None or self._gone(backend):
+        if self._stop_timer(backend) is None or self._gone(backend):
             return
         served, failed = backend.requests - requests, backend.failures - failures
         if failed or served < self.circuits[backend].passes:
             self._wait_for_others(backend)
             return
-        self._close(backend)
-        self._tell("breaker_closed", backend, f"{served} answered for other routes, none failed")
-        self._settle()
+        self._decide_closed(backend, f"{served} answered for other routes, none failed")
 
-    def _set_timer(self, backend: Backend, call: Callable[[], None]) -> None:
-        """The one timer of a circuit, for its `timeout`."""
-        before = self._timers.pop(backend, None)
-        if before is not None:
-            before.cancel()
-        self._timers[backend] = self._later(self.circuits[backend].timeout, call)
+    def _set_timer(self, backend: Backend, seconds: float, call: Callable[[], None]) -> None:
+        """The one timer of a circuit."""
+        self._stop_timer(backend)
+        self._timers[backend] = self._later(seconds, call)
 
-    def _close(self, backend: Backend) -> None:
-        del self.circuits[backend]
+    def _stop_timer(self, backend: Backend) -> Timer | None:
+        """Cancel the timer of a circuit, if there is one; returns it."""
         timer = self._timers.pop(backend, None)
         if timer is not None:
             timer.cancel()
+        return timer
+
+    def _close(self, backend: Backend) -> None:
+        del self.circuits[backend]
+        self._stop_timer(backend)
         if backend.reason.startswith(HALF_OPEN):
             backend.reason = ""
         self.pool.restrict(backend, None)
@@ -190,9 +271,7 @@ class Guard:
         if backend in self.pool.backends:
             return False
         self.circuits.pop(backend, None)
-        timer = self._timers.pop(backend, None)
-        if timer is not None:
-            timer.cancel()
+        self._stop_timer(backend)
         return True
 
     def _settle(self) -> None:
@@ -213,9 +292,9 @@ class Guards:
     def __init__(self) -> None:
         self._guards: WeakValueDictionary[Pool, Guard] = WeakValueDictionary()
 
-    def of(self, pool: Pool) -> Guard:
+    def of(self, pool: Pool, sharing: Sharing | None = None) -> Guard:
         """The guard of a pool."""
         guard = self._guards.get(pool)
         if guard is None:
-            guard = self._guards[pool] = Guard(pool)
+            guard = self._guards[pool] = Guard(pool, sharing)
         return guard

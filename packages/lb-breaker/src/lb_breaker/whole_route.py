@@ -2,22 +2,28 @@
 
 Open means no traffic from this route to its pool. Other routes may use the pool, so nobody is ejected: the breaker puts
 a gate before the route's pool, which the engine asks about each request. Half open, the gate admits the probes.
+
+Other processes serve the route too. All open, try and close together (said.py), and the workers of a node have `probes`
+under way in their sum: each writes how many are its own into a slot, and reads those of the others.
 """
 
 from __future__ import annotations
 
 import time
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lb_breaker import said
+from lb_breaker.accord import Accord
 from lb_breaker.circuit import Circuit, State
-from lb_breaker.guard import Timer, later
 from lb_breaker.tally import Tally
+from lb_breaker.timers import Timer, later
 from lb_breaker.watch import lasts
 from lb_core import Event, hookimpl
+from lb_core.sharing.slots import Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from lb_breaker.settings import BreakerSettings
     from lb_core import AttemptError, Exchange, Route
@@ -36,6 +42,7 @@ class RouteBreaker:
         *,
         later: Callable[[float, Callable[[], None]], Timer] = later,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._route = route
         self._pool = route.pool
@@ -43,7 +50,8 @@ class RouteBreaker:
         self._statuses = frozenset(settings.statuses)
         self._later = later
         self._clock = clock
-        self._circuit = Circuit(timeout=settings.timeout, passes=settings.passes)
+        self._circuit = Circuit(timeout=settings.timeout, passes=settings.passes, probes=settings.probes)
+        self._accord = Accord(route.sharing, f"circuit_breaker_of_route/{route.name}", wall=wall)
         self._tally = Tally(settings)
         self._counts_all = settings.counts_all
         self._watching = self._counts_all
@@ -88,7 +96,7 @@ class RouteBreaker:
                 self._open(reason)
         elif self._circuit.state is State.HALF_OPEN and exchange in self._probes:
             if lasts(exchange):
-                self._probes.remove(exchange)  # it has shown what it had to, and would keep the others out for hours
+                self._forget(exchange)  # it has shown what it had to, and would keep the others out for hours
             self._tried(seconds)
 
     def _tried(self, seconds: float) -> None:
@@ -97,27 +105,75 @@ class RouteBreaker:
             self._open(f"a probe took {seconds:.1f}s")
         elif self._circuit.pass_probe(self._clock()):
             self._close()
+            self._accord.say(said.closed(self._accord.decided(self)))
+            self._tell("breaker_closed", f"{self._circuit.passes} probes passed")
+        else:
+            self._accord.say(said.passed(self._accord.stamp(self)))
 
     def _open(self, reason: str) -> None:
-        self._circuit.open(self._clock(), reason)
-        self._watching = True
-        self._probes.clear()
-        self._timer = self._later(self._settings.timeout, self._try_again)
-        self._tell("breaker_opened", f"{reason}; tried again in {self._settings.timeout:g}s")
+        circuit, settings = self._circuit, self._settings
+        circuit.timeout, circuit.passes, circuit.probes = settings.timeout, settings.passes, settings.probes
+        circuit.followed = False
+        circuit.open(self._clock(), reason)
+        self._shut(circuit.timeout)
+        self._accord.say(said.opened(circuit, self._accord.decided(self), self._clock()))
+        self._tell("breaker_opened", f"{reason}; tried again in {circuit.timeout:g}s")
         self._route.set_gate(self)
 
+    def _shut(self, seconds: float) -> None:
+        """No requests for so long."""
+        self._watching = True
+        self._clear_probes()
+        self._stop_timer()
+        self._timer = self._later(seconds, self._try_again)
+
     def _try_again(self) -> None:
-        self._timer = None
-        self._circuit.try_again(self._clock())
-        settings = self._settings
-        self._tell("breaker_half_open", f"{settings.probes} at a time, closed after {settings.passes} that succeed")
+        self._stop_timer()
+        circuit = self._circuit
+        circuit.try_again(self._clock())
+        with self._accord.unheard(circuit):
+            self._tell("breaker_half_open", f"{circuit.probes} at a time, closed after {circuit.passes} that succeed")
 
     def _close(self) -> None:
+        self._stop_timer()
         self._tally = Tally(self._settings)
         self._watching = self._counts_all
-        self._probes.clear()
-        self._tell("breaker_closed", f"{self._settings.passes} probes passed")
+        self._clear_probes()
         self._route.set_gate(None)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # what other processes have decided
+
+    def _receive(self, message: Mapping[str, Any]) -> None:
+        circuit, accord = self._circuit, self._accord
+        is_open = circuit.state is not State.CLOSED
+        match message.get("state"):
+            case "open" if accord.learns(self, message, is_open=is_open):
+                remaining = said.follow(circuit, message, self._clock())
+                self._shut(remaining)
+                if not remaining:
+                    self._try_again()
+                    circuit.passed = int(message.get("passed", 0))
+                self._route.set_gate(self)
+            case "closed" if accord.learns(self, message, is_open=is_open) and is_open:
+                circuit.close(self._clock())
+                self._close()
+            case "passed" if is_open and said.is_about(message, accord.stamp(self)):
+                if circuit.state is State.OPEN:  # the other's timer was a little earlier
+                    self._try_again()
+                circuit.passed += 1
+
+    def _state(self) -> Iterator[Mapping[str, Any]]:
+        """How things stand, for somebody new."""
+        stamp = self._accord.stamp(self)
+        if self._circuit.state is not State.CLOSED:
+            yield said.opened(self._circuit, stamp, self._clock())
+        elif stamp:
+            yield said.closed(stamp)
 
     def _tell(self, kind: str, message: str) -> None:
         details = {"scope": "route", "reason": self._circuit.reason}
@@ -130,10 +186,22 @@ class RouteBreaker:
         if self._circuit.state is not State.HALF_OPEN:
             return False
         self._probes = [each for each in self._probes if not each.ended]
-        if len(self._probes) >= self._settings.probes:
+        if len(self._probes) >= self._circuit.probes or not self._place():
             return False
         self._probes.append(exchange)
         return True
+
+    def _place(self) -> bool:
+        """Whether all processes together have fewer probes under way than may be."""
+        return True
+
+    def _forget(self, exchange: Exchange) -> None:
+        """A probe takes no place any more."""
+        self._probes.remove(exchange)
+
+    def _clear_probes(self) -> None:
+        """No probe takes a place any more."""
+        self._probes.clear()
 
     def retry_after(self) -> float:
         """Seconds until it is tried again."""
@@ -146,12 +214,15 @@ class RouteBreaker:
         if isinstance(old, RouteBreaker):
             self._circuit = old._circuit
             self._circuit.timeout, self._circuit.passes = self._settings.timeout, self._settings.passes
+            self._circuit.probes = self._settings.probes
+            self._accord.take_over(old._accord, old, self)
             if old._settings == self._settings:
                 self._tally = old._tally
             self._watching = old._watching or self._counts_all
 
     def start(self) -> None:
         """Take up what was inherited: the gate, and the rest of the time."""
+        self._accord.enter(self._receive, self._state)
         if self._circuit.state is State.OPEN:
             self._timer = self._later(self._circuit.remaining(self._clock()), self._try_again)
         if self._circuit.state is not State.CLOSED:
@@ -160,9 +231,8 @@ class RouteBreaker:
     def close(self) -> None:
         """Let the requests in again."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._accord.leave()
+        self._stop_timer()
         if self._route.gate is self:
             self._route.set_gate(None)
 
@@ -180,3 +250,60 @@ class RouteBreaker:
         said = self._circuit.describe(self._clock())
         failing = self._circuit.state is State.CLOSED and self._tally.row
         return f"{said}, {self._tally.row} of {self._settings.in_a_row} failures" if failing else said
+
+
+class RouteBreakerOfWorkers(RouteBreaker):
+    """The same where several processes serve the route: `probes` holds for all of them together."""
+
+    def __init__(self, route: Route, settings: BreakerSettings, **options: Any) -> None:
+        super().__init__(route, settings, **options)
+        self._slots: Slots | None = None
+        self._handed_on = False
+
+    @hookimpl
+    def on_complete(self, exchange: Exchange) -> None:
+        """A probe that has ended makes room for another, of whichever process."""
+        if self._probes and exchange in self._probes:
+            self._forget(exchange)
+
+    def inherit(self, old: object) -> None:
+        """Go on with the state of the route before it was rebuilt."""
+        super().inherit(old)
+        if isinstance(old, RouteBreakerOfWorkers):
+            old._handed_on = True
+
+    def start(self) -> None:
+        """Take up what was inherited, and count with the others."""
+        self._slots = Slots(self._route.sharing, f"circuit_breaker/probes/{self._route.name}", 1)
+        self._slots.mine[0] = 0
+        super().start()
+
+    def close(self) -> None:
+        """Let the requests in again."""
+        super().close()
+        if self._slots is not None:
+            self._slots.mine[0] = 0
+            self._slots.close(release=not self._handed_on)
+            self._slots = None
+
+    def _place(self) -> bool:
+        slots = self._slots
+        if slots is None:
+            return False
+        slots.mine[0] = len(self._probes) + 1
+        if slots.total(0) <= self._circuit.probes:
+            return True
+        slots.mine[0] = len(self._probes)
+        return False
+
+    def _forget(self, exchange: Exchange) -> None:
+        super()._forget(exchange)
+        self._write()
+
+    def _clear_probes(self) -> None:
+        super()._clear_probes()
+        self._write()
+
+    def _write(self) -> None:
+        if self._slots is not None:
+            self._slots.mine[0] = len(self._probes)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lb_core.response import Response
     from lb_core.route import Route
     from lb_core.settings import Duration, Network, Peer, PositiveDuration, Settings, Share, Size, Whole
+    from lb_core.sharing import Member
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _WHERE = {
     "Headers": "headers",
     "LbError": "errors",
     "LoadBalancer": "balancer",
+    "Member": "sharing",
     "Network": "settings",
     "Peer": "settings",
     "PluginError": "errors",
@@ -73,6 +75,7 @@ __all__ = [
     "Headers",
     "LbError",
     "LoadBalancer",
+    "Member",
     "Network",
     "Peer",
     "PluginError",

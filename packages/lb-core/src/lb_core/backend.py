@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lb_core.names import Name
+    from lb_core.sharing.limited import Place
 
 SendProxy = Literal["off", "v1", "v2"]
 Mode = Literal["active", "draining", "maintenance"]
@@ -42,6 +43,7 @@ class Backend:
     `freed` is called when a request of it has ended, while others wait for that; None while nobody does. `labels` are
     free-form strings and numbers for strategies. `idle` belongs to the engine: open connections without a request,
     freshest last. `lookup` holds the addresses of a host that is a name, None where it is an address.
+    `shared` is where other workers read what is in flight here; None where nobody need know.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Backend:
         "requests",
         "restricted",
         "send_proxy",
+        "shared",
         "since",
         "warmth",
         "weight",
@@ -120,6 +123,7 @@ class Backend:
         self.failures = 0
         self.idle: dict[object, None] = {}
         self.lookup: Name | None = None
+        self.shared: Place | None = None
 
     @property
     def usable(self) -> bool:

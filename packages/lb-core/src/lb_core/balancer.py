@@ -46,6 +46,7 @@ from lb_core.plugins import Plugins
 from lb_core.pool import Pool
 from lb_core.resolving import Resolver, default_resolver
 from lb_core.route import Route
+from lb_core.shared_pool import PoolKinds
 from lb_core.sharing import Memory, Sharing
 from lb_core.table import Table
 from lb_core.telling import Once
@@ -85,6 +86,7 @@ class LoadBalancer:
         self.resolver = resolver or default_resolver()
         self.role: Role = role
         self.sharing = sharing or Sharing()
+        self._kinds = PoolKinds(self.sharing, notify=self.notify, controls=self.controls, serves=self.serves)
         self.tell_control: Callable[[Event], None] | None = None
         """In a worker: what takes its events to the control process."""
         self._once = Once()
@@ -327,7 +329,7 @@ class LoadBalancer:
             sharing.memory = Memory()
 
     def _make_pool(self, config: PoolConfig) -> Pool:
-        return self.pools.get(config.name) or Pool(config.name, (), notify=self.notify)
+        return self.pools.get(config.name) or self._kinds.make(config.name)
 
     def _make_route(self, config: RouteConfig, pools: Mapping[str, Pool], access_log: AccessLog | None) -> Route:
         pool = pools[config.pool]
@@ -419,6 +421,8 @@ class LoadBalancer:
             pool = pools[each.name]
             known = {_identity(backend, backend.send_proxy): backend for backend in pool.backends}
             pool.replace([_update(known, pool, each, wanted) for wanted in each.backends])
+        for name in self.pools.keys() - pools.keys():
+            self.pools[name].close()
         after = {backend for pool in pools.values() for backend in pool.backends}
         return list(before - after)
 

@@ -27,6 +27,14 @@ then a few hundred clients that do not read hold all the memory the machine has 
 
 Family = tuple[socket.AddressFamily, str]
 
+Address = tuple[str, int, str]
+"""What makes two listeners one: host, port, path of a unix socket."""
+
+
+def address_of(listener: ListenerConfig) -> Address:
+    """Where it listens, as configured."""
+    return listener.host, listener.port, listener.path
+
 
 def listen(listener: ListenerConfig) -> list[socket.socket]:
     """Open the listener's sockets, already listening; raises StartError.
@@ -52,6 +60,25 @@ def listen(listener: ListenerConfig) -> list[socket.socket]:
             opened.close()
         raise
     return sockets
+
+
+def listen_beside(sockets: Iterable[socket.socket]) -> list[socket.socket]:
+    """Another listening socket for each of these, at the same addresses; raises OSError.
+
+    The kernel spreads connections over all of them. The first ones were opened alone, which shows that the port is
+    nobody else's; only then they allow company, and only that of this user.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for first in sockets:
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            address, port = first.getsockname()[:2]
+            opened.append(_open(first.family, address, port, beside=True))
+    except BaseException:
+        for each in opened:
+            each.close()
+        raise
+    return opened
 
 
 def accept_waiting(sockets: Iterable[socket.socket]) -> list[socket.socket]:
@@ -89,10 +116,12 @@ def _families(listener: ListenerConfig) -> list[Family]:
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
-def _open(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+def _open(family: int, address: str, port: int, *, beside: bool = False) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if beside:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if sys.platform == "linux":
             opened.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)  # accepted connections inherit it
         if family == socket.AF_INET6:

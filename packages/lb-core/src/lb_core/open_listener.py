@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from lb_core.engine.admission import Admission
 from lb_core.engine.downstream import Downstream
@@ -48,29 +50,35 @@ class ListenerSettings(uvicorn.Config):
 
 
 class OpenListener:
-    """One listener's sockets and connections: uvicorn's server without its main loop and its signal handlers."""
+    """One listener's sockets and connections: uvicorn's server without its main loop and its signal handlers.
 
-    def __init__(self, balancer: LoadBalancer, listener: ListenerConfig) -> None:
-        self.sockets = listen(listener)
-        self._file = SocketFile(listener.path) if listener.path else None
+    It opens its sockets, unless it is given some that were opened elsewhere; of those it looks after no file.
+    """
+
+    def __init__(
+        self, balancer: LoadBalancer, listener: ListenerConfig, sockets: Iterable[socket.socket] | None = None
+    ) -> None:
+        self.sockets = list(listen(listener) if sockets is None else sockets)
+        self._file = SocketFile(listener.path) if listener.path and sockets is None else None
         self.settings = ListenerSettings(balancer, listener)
-        self._server = uvicorn.Server(self.settings)
+        self._state = ServerState()
+        self._servers: dict[socket.socket, asyncio.AbstractServer] = {}
         self._late: list[socket.socket] = []
         self._hurried = False
         self.use(listener)
 
     def use(self, listener: ListenerConfig) -> None:
         """Take these settings for new connections; where it says port 0, they see the port that was given."""
-        if listener.path:
+        if self._file is not None:
             os.chmod(listener.path, listener.mode)
-        elif not listener.port:
+        elif not listener.path and not listener.port and self.sockets:
             listener = listener.model_copy(update={"port": self.sockets[0].getsockname()[1]})
         self.settings.listener = listener
         self.settings.http = self.settings.http_protocol_class = (
             Downstream if listener.proxy_protocol is None else Preface
         )
         limits = listener.limits
-        accepted = cast("set[object]", self._server.server_state.connections)
+        accepted = cast("set[object]", self._state.connections)
         connections = [each for each in accepted if isinstance(each, Downstream)]
         self.settings.admission.use(limits.connections, limits.per_client, connections)
 
@@ -79,11 +87,30 @@ class OpenListener:
         """Where it can be reached from this machine."""
         return [url(bound) for bound in self.sockets]
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._state.connections)
+
     async def accept(self) -> None:
-        """Begin to accept connections."""
-        self.settings.load()
-        self._server.lifespan = self.settings.lifespan_class(self.settings)
-        await self._server.startup(self.sockets)
+        """Begin to accept connections, also on sockets that were added since."""
+        if not self.settings.loaded:
+            self.settings.load()
+        loop = asyncio.get_running_loop()
+        for each in self.sockets:
+            if each not in self._servers:
+                self._servers[each] = await loop.create_server(
+                    self._protocol, sock=each, ssl=self.settings.ssl, backlog=BACKLOG
+                )
+
+    def leave(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept no more on these, which live on elsewhere: what waits in them is left there."""
+        for each in list(sockets):
+            if each in self.sockets:
+                self.sockets.remove(each)
+            if each in self._servers:
+                self._servers.pop(each).close()
+            each.close()
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; connections live on, and those nobody has accepted yet are left to `drain`."""
@@ -92,7 +119,7 @@ class OpenListener:
 
     def close(self) -> None:
         """Close the listening sockets; connections live on."""
-        for server in getattr(self._server, "servers", ()):
+        for server in self._servers.values():
             server.close()
         for opened in self.sockets:
             opened.close()
@@ -107,7 +134,7 @@ class OpenListener:
         for accepted in self._late:
             with suppress(OSError):  # its client has gone
                 await loop.connect_accepted_socket(self._protocol, accepted, ssl=self.settings.ssl)
-        connections: set[Any] = self._server.server_state.connections
+        connections: set[Any] = self._state.connections
         told: set[Any] = set()
         while True:
             for connection in connections - told:
@@ -119,7 +146,7 @@ class OpenListener:
 
     def _protocol(self) -> asyncio.Protocol:
         factory: Any = self.settings.http_protocol_class
-        made: asyncio.Protocol = factory(config=self.settings, server_state=self._server.server_state)
+        made: asyncio.Protocol = factory(config=self.settings, server_state=self._state)
         return made
 
     def hurry(self) -> None:
@@ -127,7 +154,7 @@ class OpenListener:
         self._hurried = True
 
     async def _cut(self) -> int:
-        state = self._server.server_state
+        state = self._state
         rest = [transport for transport in map(_transport, list(state.connections)) if transport is not None]
         for transport in rest:
             transport.abort()

@@ -163,10 +163,14 @@ class Pool:
         """Let requests have their turn, as many as there is room for; all of them when there is nobody to wait for."""
         queue = self.queue
         for _ in range(len(queue)):
-            if not queue or not (self.with_room(self.candidates) if self.candidates else not self.starting):
+            if not queue or not self.has_turn():
                 break
             queue.popleft().take_turn()
         self._end_queue()
+
+    def has_turn(self) -> bool:
+        """Whether the first in the queue may go: there is room for it, or nobody to wait for."""
+        return self.with_room(self.candidates) is not None if self.candidates else not self.starting
 
     def _end_queue(self) -> None:
         if not self.queue:
@@ -190,6 +194,9 @@ class Pool:
         self.rebuild()
         for hear in tuple(self.watchers):
             hear()
+
+    def close(self) -> None:
+        """It is no longer part of the configuration; exchanges under way may still end in it."""
 
     def set_health(self, backend: Backend, health: Health, reason: str = "") -> None:
         """What the active checks found."""
@@ -229,8 +236,11 @@ class Pool:
             backend.weight = backend.configured_weight * share if share < 1 else backend.configured_weight
             self.rebuild()
 
-    def restrict(self, backend: Backend, limit: int | None) -> None:
-        """Lower the number of requests a backend may have in flight, for a while; None ends that."""
+    def restrict(self, backend: Backend, limit: int | None, *, lasting: int = 0) -> None:  # noqa: ARG002
+        """Lower the number of requests a backend may have in flight, for a while; None ends that.
+
+        Workers count together what each has beyond `lasting`: those that were under way before.
+        """
         backend.restricted = NO_LIMIT if limit is None else limit
         self.set_limit(backend, backend.max_connections)
         self.rebuild()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from lb_core.errors import StartError
 from lb_core.events import Event
-from lb_core.readiness import Readiness
 from lb_core.systemd import Systemd
 from lb_core.units import counted, format_duration
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lb_core.balancer import LoadBalancer
+    from lb_core.readiness import Readiness
 
 EVERY = 1.0
 
@@ -34,7 +34,8 @@ class Standing:
 
     def __init__(self, balancer: LoadBalancer, environ: Mapping[str, str]) -> None:
         self.systemd = Systemd(environ)
-        self.readiness = Readiness(balancer.node)
+        self.readiness: Readiness | None = None
+        """The endpoint, once there has been one."""
         self._balancer = balancer
         self._node = balancer.node
         self.leaving = False
@@ -43,7 +44,7 @@ class Standing:
 
     async def open(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the endpoint, on sockets that are open already where there are some; raises StartError."""
-        await self.readiness.follow(self._wanted, sockets)
+        await self._follow(sockets)
         self._node.config = _version_of(self._balancer.config.files)
         self._tasks = [
             asyncio.create_task(self._count()),
@@ -63,7 +64,7 @@ class Standing:
         """A reload is over, and the configuration that is in force may be another."""
         self._node.config = _version_of(self._balancer.config.files)
         try:
-            await self.readiness.follow(self._wanted)
+            await self._follow()
         except StartError as error:
             self._balancer.notify(Event("listener_failed", str(error)))
         self.systemd.ready()
@@ -89,12 +90,17 @@ class Standing:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.readiness.close()
+        if self.readiness is not None:
+            await self.readiness.close()
 
-    @property
-    def _wanted(self) -> str:
-        readiness = self._balancer.config.readiness
-        return readiness.address if readiness is not None else ""
+    async def _follow(self, sockets: list[socket.socket] | None = None) -> None:
+        configured = self._balancer.config.readiness
+        if self.readiness is None and configured is not None:
+            from lb_core.readiness import Readiness  # its protocol takes 20 ms to import, and few want it
+
+            self.readiness = Readiness(self._node)
+        if self.readiness is not None:
+            await self.readiness.follow(configured.address if configured is not None else "", sockets)
 
     async def _count(self) -> None:
         while True:

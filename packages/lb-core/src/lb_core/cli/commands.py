@@ -1,4 +1,4 @@
-"""The commands of plugins and built-ins, as part of the group: found only when a name is asked for that is none of lb's own."""
+"""The commands of plugins and built-ins, as part of the group: looked for only when a name is none of lb's own."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lb_core.cli.app import DONE, FAILED, lb
-from lb_core.columns import columns
 from lb_core.cli.commands import CONTROL, ask_running
 from lb_core.cli.looking import json_option
 from lb_core.cli.source import config_option, open_balancer
+from lb_core.columns import columns
 from lb_core.errors import LbError
 from lb_core.headers import check_field
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lb_core.cli.app import DONE, FAILED, lb
-from lb_core.columns import columns
 from lb_core.cli.source import config_option, installed, open_balancer, quiet_about_plugins
+from lb_core.columns import columns
 
 if TYPE_CHECKING:
     from lb_core.config import RouteConfig

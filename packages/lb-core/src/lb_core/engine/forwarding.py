@@ -225,7 +225,7 @@ class Forwarding(Exchange):
         except Exception as error:
             self._plugin_failed(error, "select_backend")
             return
-        if type(backend) is not Backend:
+        if type(backend) is not Backend and not isinstance(backend, Backend):
             log.error("route %r: select_backend chose %r, which is no backend", route.name, backend)
             self.refuse(500, "no_choice", "no plugin chose a backend")
             return

@@ -72,6 +72,8 @@ class Sharing:
         self.seats: tuple[int, ...] = () if seat == 0 else (0,)
         self.on_seats: list[Callable[[], None]] = []
         self.on_seat_gone: list[Callable[[int], None]] = []
+        self.gone = 0
+        self.on_gone: list[Callable[[], None]] = []
         self.memory = memory
         self.clustered = False
         self.leads = seat == 0
@@ -192,6 +194,7 @@ class Sharing:
         """
         for hear in tuple(self.on_seat_gone):
             hear(seat)
+        self._set("gone", self.gone + 1, tell=True)
 
     def set_leads(self, leads: bool) -> None:
         """Whether this process does what must run once; workers never do."""

@@ -58,6 +58,16 @@ class Slots:
             found += row[number]
         return found
 
+    @property
+    def elsewhere(self) -> tuple[memoryview[int], ...]:
+        """The rows of the other processes that carry traffic."""
+        return self._others
+
+    @property
+    def of_control(self) -> memoryview[int]:
+        """The row of the control process, which carries no traffic and may say there what the numbers stand for."""
+        return self._rows[0]
+
     def total(self, number: int) -> int:
         """The sum of all processes."""
         return self.mine[number] + self.others(number)

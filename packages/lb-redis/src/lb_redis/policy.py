@@ -1,0 +1,153 @@
+"""How much of a limit each node may use, and what it tells the others: for limits whose keys are counted in windows.
+
+The clock is passed in, and nothing here waits or sends: a simulation of a thousand nodes uses these very objects.
+
+For each key and window a node knows
+
+    used       what it has let through
+    claimed    what Redis counts for it: what it used, and a reservation of what it may use next
+    cap        what its processes may let through before the next exchange
+    others     what Redis counts for the other nodes
+
+Alone: a key that no other node has in this window or the one before is capped by the whole limit, and what was used is
+told about every 50 ms. Strict: a key that others have too is capped by what is claimed, `used <= cap <= claimed`. Redis
+adds up the claims and grants none beyond the limit, so the sum over the nodes stays within it whatever the order of
+events. (Without reservations it would not: a node that has not asked for a while would go by a total of long ago.)
+
+A reservation is twice what was used since the last exchange, or a part of what is left where there is plenty, so that a
+burst is not refused; never more than what is left divided by the nodes that have the key. What is not used is given
+back: the cap is lowered, then what the processes have counted until then is read, then Redis is told.
+
+A key that nobody was asked about in this window may be used `unheard` times; when half of that is used the question
+goes out at once. So a node that begins with a key whose limit is used up elsewhere lets at most that many through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil, floor, inf
+from typing import NamedTuple
+
+Key = str | bytes
+
+MOST_AMOUNT = 2**31 - 1
+UNHEARD = 10
+
+
+class Told(NamedTuple):
+    """What this node's processes must know of a key: the others' counts in this window and the one before, the cap."""
+
+    key: Key
+    index: int
+    others: int
+    before: int
+    cap: float
+
+
+class Answer(NamedTuple):
+    """What Redis says to a batch; `known` is False where what this node said before is lost.
+
+    For each key: the total of all claims, what was granted of it, what others had in the window before, and how many
+    nodes have the key.
+    """
+
+    known: bool
+    totals: Sequence[int] = ()
+    grants: Sequence[int] = ()
+    befores: Sequence[int] = ()
+    sharers: Sequence[int] = ()
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one node says about a window. It stays as it is until it is answered, however often it is sent.
+
+    For each key: what is added to its claim, its claim then, what it asks for (below 0: only if another node has the
+    key), and where it says this key for the first time its claim in the window before, else -1. `weight` is the share
+    of the window before that still counts.
+    """
+
+    index: int
+    bucket: int
+    number: int
+    weight: float
+    keys: list[Key] = field(default_factory=list)
+    adds: list[int] = field(default_factory=list)
+    claims: list[int] = field(default_factory=list)
+    asks: list[int] = field(default_factory=list)
+    mine: list[int] = field(default_factory=list)
+
+
+class Account:
+    """One key in one window.
+
+    `said` is what was used when it was last told, `lifted` that its processes know the whole limit as its cap, `due`
+    when a refusal is a reason to ask again, and `pause` how long the next one waits.
+    """
+
+    __slots__ = (
+        "before",
+        "cap",
+        "claimed",
+        "due",
+        "lifted",
+        "others",
+        "pause",
+        "said",
+        "sharers",
+        "strict",
+        "told",
+        "used",
+    )
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.said = 0
+        self.claimed = 0
+        self.cap = 0
+        self.others = 0
+        self.before = 0
+        self.sharers = 1
+        self.told = False
+        self.lifted = False
+        self.strict = False
+        self.due = 0.0
+        self.pause = 0.0
+
+    def reserve(self, left: float) -> int:
+        """What is kept ready while the key is hardly used and so much of its limit is left."""
+        return max(1, int(left / (4 * self.sharers))) if left >= self.sharers else 0
+
+
+class Rules:
+    """A limit: `limit` in `window` seconds, of which the window before counts in part where it slides."""
+
+    __slots__ = ("limit", "nodes", "sliding", "window")
+
+    def __init__(self, limit: float, window: float, *, sliding: bool = True, nodes: int = 1) -> None:
+        self.limit = min(floor(limit), MOST_AMOUNT)
+        self.window = window
+        self.sliding = sliding
+        self.nodes = nodes
+
+    def index(self, now: float) -> int:
+        """The window of a moment of the cluster's clock."""
+        return floor(now / self.window)
+
+    def weight(self, index: int, now: float) -> float:
+        """The share of the window before `index` that counts now."""
+        return min(1.0, max(0.0, index + 1 - now / self.window)) if self.sliding else 0.0
+
+    @property
+    def unheard(self) -> float:
+        """How often a key may be used in a window before Redis was asked about it."""
+        if self.nodes <= 1:
+            return inf
+        share = self.limit / self.nodes
+        return max(1, min(UNHEARD, ceil(share)), floor(share / 50))
+
+    @property
+    def first(self) -> int:
+        """What is asked for when a key turns out to be known from another node."""
+        return max(1, self.limit // (4 * max(2, self.nodes)))

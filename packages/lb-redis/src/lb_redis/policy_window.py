@@ -1,0 +1,242 @@
+"""The keys of one window, and the numbered batches in which they are told to Redis.
+
+    settle    caps of keys that are used less than was reserved are lowered        \\
+    add       what the processes have counted since the last time is taken in       }  one exchange
+    batch     what is to be said; the same again until it is answered               |
+    answered  the answer; returns what the processes must know now                 /
+
+After a loss (Redis restarted empty, or from an older state) everything is told again. Until all nodes have done so,
+what was known of the others before is not forgotten, and nothing is asked for that it leaves no room for.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from math import ceil, inf
+
+from lb_redis.policy import MOST_AMOUNT, Account, Answer, Batch, Key, Rules, Told
+
+MOST = 1000
+"""Keys in one batch: Redis does nothing else for about a millisecond then."""
+
+IDLE = 0.3
+"""Seconds after which a reservation that is not used shrinks; then the wait doubles, up to `LONGEST`."""
+
+POLL = 0.05
+"""Seconds after which a refusal is a reason to ask again for more of a key that seemed used up; they double, too."""
+
+LONGEST = 1.0
+
+HEALING = 2.0
+"""Seconds after a loss in which what the others had is remembered."""
+
+
+class Window:
+    """One window of one limit, or the part of it that is in one bucket of Redis; `before` finds the one before it."""
+
+    def __init__(self, index: int, bucket: int, rules: Rules, before: Callable[[], Window | None]) -> None:
+        self.index = index
+        self.bucket = bucket
+        self.accounts: dict[Key, Account] = {}
+        self._rules = rules
+        self._before = before
+        self._flying: Batch | None = None
+        self._near: list[Key] = []
+        self._number = 0
+        self._dirty: dict[Key, Account] = {}
+        self._timers: list[tuple[float, int, Key]] = []
+        self._set = 0
+        self._over = False
+        self._checked = True
+        self._healing = -inf
+
+    def add(self, key: Key, amount: float, now: float) -> None:
+        """This node has let through so much more; 0: it has refused a request for want of more."""
+        account = self.accounts.get(key)
+        if account is None:
+            account = self.accounts[key] = Account()
+        if amount:
+            account.used += int(amount)
+            self._dirty[key] = account
+        elif now >= account.due if account.strict else not account.lifted:
+            self._dirty[key] = account
+
+    def settle(self, now: float) -> list[Told]:
+        """Lower the caps of keys that are used less than was reserved."""
+        if now >= (self.index + 1) * self._rules.window:
+            return [] if self._over else self._close()
+        told: list[Told] = []
+        while self._timers and self._timers[0][0] <= now:
+            _, _, key = heapq.heappop(self._timers)
+            account = self.accounts[key]
+            if account.used == account.said and account.claimed > account.used:
+                rest = account.used + account.reserve(self._left(key, account, now))
+                self._dirty[key] = account
+                if rest < account.cap:
+                    account.cap = rest
+                    told.append(self._tell(key, account))
+        return told
+
+    def batch(self, now: float) -> Batch | None:
+        """What is to be said; None for nothing."""
+        if self._flying is not None:
+            return self._flying
+        if not self._dirty and self._checked:
+            return None
+        self._number += 1
+        self._checked = True
+        self._flying = made = Batch(self.index, self.bucket, self._number, self._rules.weight(self.index, now))
+        if len(self._dirty) <= MOST:
+            chosen, self._dirty = self._dirty, {}
+        else:
+            chosen = {key: self._dirty.pop(key) for key in list(self._dirty)[:MOST]}
+        made.keys = list(chosen)
+        self._fill(made, list(chosen.values()), now)
+        return made
+
+    def answered(self, batch: Batch, answer: Answer, now: float) -> list[Told]:
+        """Take in the answer to the batch under way; returns what the processes must know."""
+        if batch is not self._flying:
+            return []
+        self._flying = None
+        if not answer.known:
+            self._lose(now)
+            return []
+        if answer.totals == batch.claims and not any(answer.befores) and not any(ask > 0 for ask in batch.asks):
+            return self._lift(self._near)
+        told: list[Told] = []
+        for at, key in enumerate(batch.keys):
+            account = self.accounts[key]
+            grant, before = answer.grants[at], answer.befores[at]
+            if before and batch.mine[at] < 0:
+                before = max(0, before - self._mine(key))
+            others = answer.totals[at] - batch.claims[at] - grant
+            if others or before or account.strict:
+                account.sharers = answer.sharers[at]
+                self._share(key, account, (others, grant, before), now)
+                told.append(self._tell(key, account))
+        return told + self._lift(self._near)
+
+    @property
+    def due(self) -> float:
+        """When something is to be said, if nothing is added before: a time that is over for at once, inf for never."""
+        if self._flying is not None or self._dirty or not self._checked:
+            return -inf
+        return self._timers[0][0] if self._timers else inf
+
+    def check(self) -> None:
+        """Say something, even if there is nothing new, to hear whether what was said before is still known."""
+        self._checked = self._number == 0
+
+    def _fill(self, made: Batch, accounts: list[Account], now: float) -> None:
+        """The columns of a batch."""
+        adds, claims, asks, mine = made.adds, made.claims, made.asks, made.mine
+        first, plain = self._rules.first, self._rules.unheard / 2
+        near: list[Key] = []
+        for at, account in enumerate(accounts):
+            used = base = account.used
+            spent = used - account.said
+            account.said = used
+            if account.told:
+                mine.append(-1)
+            else:
+                account.told = True
+                mine.append(self._mine(made.keys[at]))
+            if account.strict:
+                base = max(used, account.cap)
+            adds.append(base - account.claimed)
+            claims.append(base)
+            account.claimed = base
+            if self._over:
+                asks.append(0)
+            elif account.strict:
+                asks.append(self._ask(made.keys[at], account, spent, now))
+            else:
+                asks.append(-max(2 * spent, first))
+                if not account.lifted and (used >= plain or not spent):
+                    near.append(made.keys[at])
+        self._near = near
+
+    def _ask(self, key: Key, account: Account, spent: int, now: float) -> int:
+        left = self._left(key, account, now)
+        ready = account.claimed - account.used
+        want = max(2 * spent, account.reserve(left), 1) - ready
+        if now < self._healing:
+            want = min(want, ceil(left / account.sharers))
+        return min(max(0, want), MOST_AMOUNT)
+
+    def _lift(self, near: list[Key]) -> list[Told]:
+        """Keys that no other node has may use the whole limit."""
+        told: list[Told] = []
+        for key in near:
+            account = self.accounts[key]
+            if not account.strict:
+                account.lifted = True
+                told.append(Told(key, self.index, 0, 0, self._rules.limit))
+        return told
+
+    def _share(self, key: Key, account: Account, news: tuple[int, int, int], now: float) -> None:
+        """Take in what Redis says of a key that others have too."""
+        others, grant, before = news
+        if now < self._healing:
+            others, before = max(others, account.others), max(before, account.before)
+        account.strict = True
+        account.others = others
+        account.before = before
+        account.claimed += grant
+        account.cap = account.claimed
+        account.pause = POLL if grant else min(2 * account.pause, LONGEST)
+        ready = account.claimed - account.used
+        if ready <= 0:
+            account.due = min(now + account.pause, self._room_at(key, account, now))
+        elif not self._over:
+            account.due = now
+            self._set += 1
+            heapq.heappush(self._timers, (now + max(IDLE, account.pause), self._set, key))
+
+    def _room_at(self, key: Key, account: Account, now: float) -> float:
+        """When one more fits in, if nobody uses anything till then: as the window before moves out of sight."""
+        rules, before = self._rules, self._used_before(key, account)
+        lacking = account.claimed + account.others + 1 - rules.limit
+        if not before or not rules.sliding:
+            return inf
+        return max(now, (self.index + 1 + lacking / before) * rules.window)
+
+    def _left(self, key: Key, account: Account, now: float) -> float:
+        weight = self._rules.weight(self.index, now)
+        before = self._used_before(key, account) * weight if weight else 0.0
+        return self._rules.limit - account.claimed - account.others - before
+
+    def _used_before(self, key: Key, account: Account) -> int:
+        window = self._before()
+        mine = window.accounts.get(key) if window is not None else None
+        return account.before + (mine.used if mine is not None else 0)
+
+    def _mine(self, key: Key) -> int:
+        window = self._before()
+        mine = window.accounts.get(key) if window is not None else None
+        return mine.claimed if mine is not None else 0
+
+    def _close(self) -> list[Told]:
+        """The window is over: what is reserved and not used is given back, because the next one counts it, too."""
+        self._over = True
+        self._timers = []
+        told: list[Told] = []
+        for key, account in self.accounts.items():
+            if account.strict and account.claimed > account.used:
+                account.cap = account.used
+                self._dirty[key] = account
+                told.append(self._tell(key, account))
+        return told
+
+    def _lose(self, now: float) -> None:
+        self._number = 0
+        self._healing = now + HEALING
+        for account in self.accounts.values():
+            account.claimed = 0
+            account.told = False
+        self._dirty = dict(self.accounts)
+
+    def _tell(self, key: Key, account: Account) -> Told:
+        return Told(key, self.index, account.others, account.before, account.cap)
