@@ -5,8 +5,8 @@ A node is the very object that a real one exchanges with (lb_redis.policy_limit.
 takes. Keys do not touch each other, so one at a time is enough.
 
     request   let through where the node's own count and what it knows of the others leave room; counted
-    exchange  at the node's next turn (every `interval`, in a phase of its own), at once when half of what it may use
-              until the next answer is used
+    exchange  at the node's next turn (every `interval`, in a phase of its own); at once when half of what it may use
+              until the next answer is used, and when a request is refused for want of an answer
     answer    two latencies later
 
 A node that refuses needs no events for requests that would be refused as well: Poisson's arrivals have no memory, so
@@ -16,9 +16,11 @@ it goes on from the moment at which one could pass again.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, floor, inf
 from random import Random
+from typing import Any
 
 from lb_redis.policy import Answer, Batch, Rules, Told
 from lb_redis.policy_limit import Limit
@@ -37,7 +39,6 @@ class Case:
     interval: float = 0.05
     latency: float = 0.0005
     windows: float = 3.0
-    shared: bool = True
 
 
 @dataclass
@@ -46,35 +47,17 @@ class Outcome:
 
     passed: list[float] = field(default_factory=list)
     entries: int = 0
-    """Keys in batches: one for each time that a node says something of the key."""
-    exchanges: int = 0
+    """How often a node said something of the key."""
     refused_everywhere: float = inf
-    """When every node that had requests had refused one, for the first time."""
+    """When every node that had requests had refused one in the first window."""
 
     def between(self, begin: float, end: float) -> int:
         """How many were let through from one moment to another."""
         return sum(begin <= moment < end for moment in self.passed)
 
-    def most(self, window: float) -> int:
-        """The most in any span of a window's length."""
-        first = most = 0
-        for last, moment in enumerate(self.passed):
-            while self.passed[first] <= moment - window:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
 
-
-def run(case: Case, seed: int) -> Outcome:
-    """Simulate one key; the same seed gives the same outcome."""
-    return _Run(case, Random(seed)).go()
-
-
-class _Node:
+class Node:
     """One node's count of the key, and what it was told."""
-
-    __slots__ = ("at", "before", "busy", "cap", "exchange_at", "flying", "index", "limit", "moment", "name", "others",
-                 "pending", "phase", "rate", "refused", "told", "told_before", "turn", "urgent", "used")  # fmt: skip
 
     def __init__(self, number: int, rate: float, rules: Rules, phase: float) -> None:
         self.name = str(number)
@@ -83,48 +66,187 @@ class _Node:
         self.phase = phase
         self.index = -1
         self.used = self.before = 0
-        self.others = self.told_before = 0
+        self.others = self.others_before = 0
         self.cap = self.urgent = 0.0
         self.pending: dict[int, int] = {}
-        self.refused = self.busy = False
+        self.wants = False
+        self.has_refused = False
         self.flying = 0
         self.turn = 0
         self.exchange_at = inf
+
+    def move_on(self, index: int, unheard: float) -> None:
+        """A window begins: what was counted is that of the window before now."""
+        next_one = index == self.index + 1
+        self.before, self.others_before = (self.used, self.others) if next_one else (0, 0)
+        self.index, self.used, self.others = index, 0, 0
+        self._set_cap(unheard)
+
+    def take(self, told: Told) -> None:
+        """What the exchange tells the node's processes."""
+        if told.index == self.index:
+            self.others, self.others_before = told.others, told.before
+            self._set_cap(told.cap)
+        elif told.index == self.index - 1:
+            self.others_before = told.others
+
+    def _set_cap(self, cap: float) -> None:
+        self.cap = cap
+        self.urgent = inf if cap == inf else self.used + max(1, ceil((cap - self.used) / 2))
+
+
+def run(case: Case, seed: int) -> Outcome:
+    """Simulate one key; the same seed gives the same outcome."""
+    return _Run(case, Random(seed)).go()
 
 
 class _Run:
     def __init__(self, case: Case, random: Random) -> None:
         self.case = case
         self.random = random
-        nodes = len(case.rates)
-        self.rules = Rules(case.limit, case.window, nodes=nodes if case.shared else 1)
-        self.redis = Model(Rules(case.limit, case.window, nodes=nodes))
+        self.rules = Rules(case.limit, case.window, nodes=len(case.rates))
+        self.redis = Model(self.rules)
         self.nodes = [
-            _Node(number, rate, self.rules, random.random() * case.interval) for number, rate in enumerate(case.rates)
+            Node(number, rate, self.rules, random.random() * case.interval)
+            for number, rate in enumerate(case.rates)
+            if rate > 0
         ]
+        self.silent = len(self.nodes)
         self.outcome = Outcome()
-        self.events: list[tuple[float, int, int, _Node, Batch | None, Answer | None]] = []
-        self.count = 0
-        self.without = sum(rate > 0 for rate in case.rates)
+        self.events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.made = 0
+        self.now = 0.0
 
     def go(self) -> Outcome:
         for node in self.nodes:
-            self._next_request(node, 0.0)
+            self._expect(node, 0.0)
         end = self.case.windows * self.case.window
-        handlers = (self._request, self._exchange, self._at_redis, self._at_node)
         while self.events:
-            now, _, kind, node, batch, answer = heapq.heappop(self.events)
-            if now >= end:
+            self.now, _, handle, args = heapq.heappop(self.events)
+            if self.now >= end:
                 break
-            if kind >= 2:
-                assert batch is not None
-                if kind == 2:
-                    self._at_redis(node, now, batch)
-                else:
-                    assert answer is not None
-                    self._at_node(node, now, batch, answer)
-            elif kind == 1:
-                self._exchange(node, now)
-            elif batch is None:
-                self._request(node, now)
+            handle(*args)
         return self.outcome
+
+    def _at(self, moment: float, handle: Callable[..., None], *args: object) -> None:
+        self.made += 1
+        heapq.heappush(self.events, (moment, self.made, handle, args))
+
+    # requests
+
+    def _expect(self, node: Node, begin: float) -> None:
+        """The next request of a node that comes after a moment; one that was expected before is not any more."""
+        node.turn += 1
+        self._at(begin + self.random.expovariate(node.rate), self._request, node, node.turn)
+
+    def _request(self, node: Node, turn: int) -> None:
+        if turn != node.turn:
+            return
+        now, rules = self.now, self.rules
+        index = rules.index(now)
+        if index != node.index:
+            node.move_on(index, rules.unheard)
+        free = rules.limit - node.used - node.others - 1
+        seen = (node.before + node.others_before) * rules.weight(index, now)
+        if seen <= free and node.used < node.cap:
+            node.used += 1
+            node.pending[index] = node.pending.get(index, 0) + 1
+            self.outcome.passed.append(now)
+            self._exchange_soon(node, at_once=node.used >= node.urgent)
+            self._expect(node, now)
+            return
+        self._note_refusal(node)
+        if seen > free:
+            self._expect(node, self._room_at(node, free))
+        elif not node.wants:
+            node.wants = True
+            self._exchange_soon(node, at_once=node.cap == rules.unheard)
+
+    def _room_at(self, node: Node, free: int) -> float:
+        """When the window before has moved so far out of sight that one fits in; else the next window's begin."""
+        begin = (node.index + 1) * self.case.window
+        before = node.before + node.others_before
+        if free < 0 or not before:
+            return begin
+        return max(self.now, begin - free / before * self.case.window)
+
+    def _note_refusal(self, node: Node) -> None:
+        if not node.has_refused:
+            node.has_refused = True
+            self.silent -= 1
+            if not self.silent:
+                self.outcome.refused_everywhere = self.now
+
+    # exchanges
+
+    def _exchange_soon(self, node: Node, *, at_once: bool) -> None:
+        """At the node's next turn, or now; not while an answer is under way."""
+        if node.flying:
+            return
+        moment = self.now if at_once else self._next_turn(node, self.now)
+        if moment < node.exchange_at:
+            node.exchange_at = moment
+            self._at(moment, self._exchange, node, moment)
+            if at_once:
+                node.urgent = inf
+
+    def _next_turn(self, node: Node, moment: float) -> float:
+        interval = self.case.interval
+        return (floor((moment - node.phase) / interval) + 1) * interval + node.phase
+
+    def _exchange(self, node: Node, moment: float) -> None:
+        if moment != node.exchange_at:
+            return
+        node.exchange_at = inf
+        now, limit = self.now, node.limit
+        self._tell(node, limit.settle(now))
+        changes = [(KEY, index, amount) for index, amount in node.pending.items()]
+        if node.wants and not node.pending.get(node.index):
+            changes.append((KEY, node.index, 0))
+        node.pending, wanted, node.wants = {}, node.wants, False
+        limit.add(changes, now)
+        batches = limit.batches(now)
+        node.flying = len(batches)
+        for batch in batches:
+            self.outcome.entries += len(batch.keys)
+            self._at(now + self._latency(), self._at_redis, node, batch)
+        if wanted:
+            self._expect(node, now)
+        if not batches:
+            self._rest(node)
+
+    def _at_redis(self, node: Node, batch: Batch) -> None:
+        self._at(self.now + self._latency(), self._at_node, node, batch, self.redis.call(node.name, batch))
+
+    def _at_node(self, node: Node, batch: Batch, answer: Answer) -> None:
+        node.flying -= 1
+        self._tell(node, node.limit.answered(batch, answer, self.now))
+        if not node.flying:
+            self._rest(node)
+
+    def _rest(self, node: Node) -> None:
+        """Nothing is under way: the next exchange comes when there is something to say."""
+        due = node.limit.due
+        if node.pending or node.wants or due < self.now:
+            self._exchange_soon(node, at_once=node.used >= node.urgent)
+        elif due < inf:
+            moment = self._next_turn(node, due)
+            node.exchange_at = moment
+            self._at(moment, self._exchange, node, moment)
+
+    def _tell(self, node: Node, told: Iterable[Told]) -> None:
+        for each in told:
+            before = node.cap
+            node.take(each)
+            if node.cap > before and node.used < node.cap:
+                self._expect(node, self.now)
+
+    def _latency(self) -> float:
+        """Half of it fixed, half of it by chance: on average what the case says."""
+        return self.case.latency * (0.5 + self.random.expovariate(2.0))
+
+
+def alone(case: Case, seed: int) -> Outcome:
+    """The same load at one limiter that knows everything at once: what the nodes are compared with."""
+    total = sum(case.rates)
+    return run(Case((total,), case.limit, case.window, case.interval, case.latency, case.windows), seed)

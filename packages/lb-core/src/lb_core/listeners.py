@@ -114,7 +114,7 @@ class Listeners:
                 for each in (*sockets, *gone):
                     each.close()
                 return
-            opened = self.opened[address] = OpenListener(self.balancer, listener, sockets)
+            opened = self.opened[address] = OpenListener(self.balancer, listener, sockets, file=False)
         else:
             opened.sockets += sockets
         await opened.accept()

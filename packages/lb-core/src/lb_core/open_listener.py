@@ -52,14 +52,20 @@ class ListenerSettings(uvicorn.Config):
 class OpenListener:
     """One listener's sockets and connections: uvicorn's server without its main loop and its signal handlers.
 
-    It opens its sockets, unless it is given some that were opened elsewhere; of those it looks after no file.
+    It opens its sockets, unless it is given some that were opened elsewhere. With `file` it looks after the file of a
+    unix socket, as one process must.
     """
 
     def __init__(
-        self, balancer: LoadBalancer, listener: ListenerConfig, sockets: Iterable[socket.socket] | None = None
+        self,
+        balancer: LoadBalancer,
+        listener: ListenerConfig,
+        sockets: Iterable[socket.socket] | None = None,
+        *,
+        file: bool = True,
     ) -> None:
         self.sockets = list(listen(listener) if sockets is None else sockets)
-        self._file = SocketFile(listener.path) if listener.path and sockets is None else None
+        self._file = SocketFile(listener.path) if listener.path and file else None
         self.settings = ListenerSettings(balancer, listener)
         self._state = ServerState()
         self._servers: dict[socket.socket, asyncio.AbstractServer] = {}
