@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
-from benchmarks.cluster.costs import Costs
+if TYPE_CHECKING:
+    from benchmarks.cluster.costs import Costs
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ A node is the very object that a real one exchanges with (lb_redis.policy_limit.
 takes. Keys do not touch each other, so one at a time is enough.
 
     request   let through where the node's own count and what it knows of the others leave room; counted
-    exchange  at the node's next turn (every `interval`, in a phase of its own); at once when half of what it may use
-              until the next answer is used, and when a request is refused for want of an answer
+    exchange  at the node's next turn (every `interval`, in a phase of its own); at once when what is not told yet is a
+              hundredth of the limit or more than what is left, and when a request is refused because of the cap
     answer    two latencies later
 
 A node that refuses needs no events for requests that would be refused as well: Poisson's arrivals have no memory, so
@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from math import ceil, floor, inf
+from dataclasses import dataclass, field, replace
+from math import floor, inf
 from random import Random
 from typing import Any
 
+from lb_core.sharing.counts_changes import FEWEST, HUNDREDTH
 from lb_redis.policy import Answer, Batch, Rules, Told
 from lb_redis.policy_limit import Limit
 from lb_redis.script_model import Model
@@ -31,7 +32,9 @@ KEY = "key"
 
 @dataclass(frozen=True)
 class Case:
-    """One key under load: `rates` are the requests a second at each node, times are seconds, `latency` one way."""
+    """One key under load: `rates` are the requests a second at each node, which begin at `begins` (all at 0 where
+    nothing is said). Times are seconds; `latency` is one way.
+    """
 
     rates: tuple[float, ...]
     limit: int = 1000
@@ -39,6 +42,7 @@ class Case:
     interval: float = 0.05
     latency: float = 0.0005
     windows: float = 3.0
+    begins: tuple[float, ...] = ()
 
 
 @dataclass
@@ -48,6 +52,8 @@ class Outcome:
     passed: list[float] = field(default_factory=list)
     entries: int = 0
     """How often a node said something of the key."""
+    hurried: int = 0
+    """How many exchanges came at once because of the key."""
     refused_everywhere: float = inf
     """When every node that had requests had refused one in the first window."""
 
@@ -67,7 +73,7 @@ class Node:
         self.index = -1
         self.used = self.before = 0
         self.others = self.others_before = 0
-        self.cap = self.urgent = 0.0
+        self.cap = inf
         self.pending: dict[int, int] = {}
         self.wants = False
         self.has_refused = False
@@ -75,24 +81,24 @@ class Node:
         self.turn = 0
         self.exchange_at = inf
 
-    def move_on(self, index: int, unheard: float) -> None:
+    def move_on(self, index: int) -> None:
         """A window begins: what was counted is that of the window before now."""
         next_one = index == self.index + 1
         self.before, self.others_before = (self.used, self.others) if next_one else (0, 0)
-        self.index, self.used, self.others = index, 0, 0
-        self._set_cap(unheard)
+        self.index, self.used, self.others, self.cap = index, 0, 0, inf
 
     def take(self, told: Told) -> None:
         """What the exchange tells the node's processes."""
         if told.index == self.index:
-            self.others, self.others_before = told.others, told.before
-            self._set_cap(told.cap)
+            self.others, self.others_before, self.cap = told.others, told.before, told.cap
         elif told.index == self.index - 1:
             self.others_before = told.others
 
-    def _set_cap(self, cap: float) -> None:
-        self.cap = cap
-        self.urgent = inf if cap == inf else self.used + max(1, ceil((cap - self.used) / 2))
+    def hurries(self, limit: int) -> bool:
+        """Whether the others must know at once what was let through (lb_core.sharing.counts_windows)."""
+        untold = self.pending.get(self.index, 0)
+        left = min(self.cap, limit - self.others) - self.used
+        return left >= 0 and (untold > left or untold >= max(FEWEST, limit // HUNDREDTH))
 
 
 def run(case: Case, seed: int) -> Outcome:
@@ -118,8 +124,9 @@ class _Run:
         self.now = 0.0
 
     def go(self) -> Outcome:
+        begins = self.case.begins or (0.0,) * len(self.case.rates)
         for node in self.nodes:
-            self._expect(node, 0.0)
+            self._expect(node, begins[int(node.name)])
         end = self.case.windows * self.case.window
         while self.events:
             self.now, _, handle, args = heapq.heappop(self.events)
@@ -145,14 +152,14 @@ class _Run:
         now, rules = self.now, self.rules
         index = rules.index(now)
         if index != node.index:
-            node.move_on(index, rules.unheard)
+            node.move_on(index)
         free = rules.limit - node.used - node.others - 1
         seen = (node.before + node.others_before) * rules.weight(index, now)
         if seen <= free and node.used < node.cap:
             node.used += 1
             node.pending[index] = node.pending.get(index, 0) + 1
             self.outcome.passed.append(now)
-            self._exchange_soon(node, at_once=node.used >= node.urgent)
+            self._exchange_soon(node, at_once=node.hurries(rules.limit))
             self._expect(node, now)
             return
         self._note_refusal(node)
@@ -160,7 +167,7 @@ class _Run:
             self._expect(node, self._room_at(node, free))
         elif not node.wants:
             node.wants = True
-            self._exchange_soon(node, at_once=node.cap == rules.unheard)
+            self._exchange_soon(node, at_once=True)
 
     def _room_at(self, node: Node, free: int) -> float:
         """When the window before has moved so far out of sight that one fits in; else the next window's begin."""
@@ -185,10 +192,9 @@ class _Run:
             return
         moment = self.now if at_once else self._next_turn(node, self.now)
         if moment < node.exchange_at:
+            self.outcome.hurried += at_once
             node.exchange_at = moment
             self._at(moment, self._exchange, node, moment)
-            if at_once:
-                node.urgent = inf
 
     def _next_turn(self, node: Node, moment: float) -> float:
         interval = self.case.interval
@@ -210,8 +216,8 @@ class _Run:
         for batch in batches:
             self.outcome.entries += len(batch.keys)
             self._at(now + self._latency(), self._at_redis, node, batch)
-        if wanted:
-            self._expect(node, now)
+        if wanted:  # refused again and again, it asks at its turns
+            self._expect(node, now if batches else self._next_turn(node, now))
         if not batches:
             self._rest(node)
 
@@ -228,7 +234,7 @@ class _Run:
         """Nothing is under way: the next exchange comes when there is something to say."""
         due = node.limit.due
         if node.pending or node.wants or due < self.now:
-            self._exchange_soon(node, at_once=node.used >= node.urgent)
+            self._exchange_soon(node, at_once=node.hurries(self.rules.limit))
         elif due < inf:
             moment = self._next_turn(node, due)
             node.exchange_at = moment
@@ -249,4 +255,4 @@ class _Run:
 def alone(case: Case, seed: int) -> Outcome:
     """The same load at one limiter that knows everything at once: what the nodes are compared with."""
     total = sum(case.rates)
-    return run(Case((total,), case.limit, case.window, case.interval, case.latency, case.windows), seed)
+    return run(replace(case, rates=(total,), begins=()), seed)

@@ -212,12 +212,12 @@ async def test_the_timeout_ends_with_the_header() -> None:
 
 async def test_a_peer_that_goes_away_within_its_header_leaves_nothing() -> None:
     async with balancing(Backend(), **BELIEVING) as balancer:
-        (listener,) = balancer.server._listeners.values()
-        accepted = listener._server.server_state.connections
+        (listener,) = balancer.server.traffic.opened.values()
+        assert listener.connections == 0
         async with await balancer.client() as asking:
             await asking.send(b"PROXY TCP4")
-            await until(lambda: len(accepted) == 1)
-        await until(lambda: not accepted)
+            await until(lambda: listener.connections == 1)
+        await until(lambda: listener.connections == 0)
         assert "proxy_header_refused" not in balancer.events
 
 
@@ -261,8 +261,8 @@ async def test_a_drain_lets_a_header_on_its_way_arrive() -> None:
         silent, late = await balancer.client(), await balancer.client()
         async with silent, late:
             await late.send(v1()[:10])
-            (listener,) = balancer.server._listeners.values()
-            await until(lambda: len(listener._server.server_state.connections) == 2)
+            (listener,) = balancer.server.traffic.opened.values()
+            await until(lambda: listener.connections == 2)
             balancer.server.request_stop()
             await asyncio.sleep(0.05)
             answer = await late.ask(v1()[10:] + request("/"))
@@ -279,7 +279,7 @@ async def test_switched_on_and_off_by_a_reload() -> None:
         assert (await balancer.ask(request("/"))).status == 200
         for options in (BELIEVING, {}):
             balancer.balancer.apply(config_from_tree(tree([backend], **options), balancer.balancer.plugins))
-            await balancer.server._match_listeners()
+            await balancer.server.traffic.match()
             header = v1() if options else b""
             assert (await balancer.ask(header + request("/"))).status == 200
         assert [told(message)[0] for message in backend.messages] == [[b"127.0.0.1"], [b"192.0.2.7"], [b"127.0.0.1"]]

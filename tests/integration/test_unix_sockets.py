@@ -157,7 +157,7 @@ async def test_the_rights_on_its_file(tmp_path: Path, mode: str) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
         config = config_from_tree(tree(["127.0.0.1:1"], **listening(path, mode="0640")), balancer.balancer.plugins)
         balancer.balancer.apply(config)
-        await balancer.server._match_listeners()
+        await balancer.server.traffic.match()
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
@@ -239,7 +239,7 @@ async def test_listeners_come_and_go_with_a_reload(tmp_path: Path) -> None:
             listeners = {path.stem: f"unix:{path}" for path in paths}
             config = config_from_tree({**tree([backend]), "listeners": listeners}, balancer.balancer.plugins)
             balancer.balancer.apply(config)
-            await balancer.server._match_listeners()
+            await balancer.server.traffic.match()
 
         await listen_on(one, two)
         assert one.stat().st_ino == inode

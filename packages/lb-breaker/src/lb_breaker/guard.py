@@ -134,7 +134,7 @@ class Guard:
         self._say(backend, said.passed(self._accord.stamp(backend)))
         limit = min(backend.restricted, backend.in_flight - 1 + probes) + stays
         if limit != backend.restricted:
-            self.pool.restrict(backend, limit)
+            self.pool.restrict(backend, limit, lasting=limit - probes)
 
     def retry_after(self) -> float:
         """Seconds until the next backend is tried again."""
@@ -220,8 +220,8 @@ class Guard:
         circuit = self.circuits[backend]
         circuit.try_again(self.clock())
         with self._accord.unheard(circuit):
-            probes = circuit.probes
-            self.pool.restrict(backend, backend.in_flight + probes)  # what has lasted until now is no probe
+            probes, lasting = circuit.probes, backend.in_flight  # what has lasted until now is no probe
+            self.pool.restrict(backend, lasting + probes, lasting=lasting)
             self.pool.restore(backend, f"{HALF_OPEN}, {probes} at a time", by=self)
             self._tell("breaker_half_open", backend, f"{probes} at a time, closed after {circuit.passes} that succeed")
         self._wait_for_others(backend)

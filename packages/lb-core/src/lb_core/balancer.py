@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +20,13 @@ from lb_core.backend import NO_LIMIT, Backend
 from lb_core.config import (
     BackendConfig,
     Config,
+    Document,
     ListenerConfig,
     PoolConfig,
     RouteConfig,
     build,
     build_strategy,
     demand_routes,
-    load_config,
     plugins_section,
     read,
 )
@@ -35,6 +36,7 @@ from lb_core.engine.announcing import announce
 from lb_core.engine.answers import problem
 from lb_core.engine.asgi import AsgiBridge
 from lb_core.engine.engine import Engine
+from lb_core.engine.shared_admission import ListenerCounts
 from lb_core.errors import ConfigError, LbError, PluginError
 from lb_core.events import Event
 from lb_core.explain import Explanation, explain
@@ -42,6 +44,7 @@ from lb_core.following import Following
 from lb_core.health import HealthChecker, HealthResult
 from lb_core.names import Names
 from lb_core.node import Load, Node
+from lb_core.overlay import Overlay
 from lb_core.plugins import Plugins
 from lb_core.pool import Pool
 from lb_core.resolving import Resolver, default_resolver
@@ -55,7 +58,7 @@ from lb_core.units import counted
 UNMATCHED = "_unmatched"
 """The route that accounts for requests no route takes."""
 
-Source = Callable[[], Config]
+Source = Callable[[], Document]
 Role = Literal["single", "control", "worker"]
 """`single`: a process alone, which does everything; `control` decides for workers; a `worker` carries traffic."""
 
@@ -86,17 +89,26 @@ class LoadBalancer:
         self.resolver = resolver or default_resolver()
         self.role: Role = role
         self.sharing = sharing or Sharing()
-        self._kinds = PoolKinds(self.sharing, notify=self.notify, controls=self.controls, serves=self.serves)
+        self._kinds = PoolKinds(self.sharing, notify=self.notify)
         self.tell_control: Callable[[Event], None] | None = None
         """In a worker: what takes its events to the control process."""
+        self.checks: list[Callable[[Config], None]] = []
+        """Called with a configuration before anything is built from it; a ConfigError refuses it."""
+        self.on_apply: list[Callable[[], None]] = []
+        """Called after another configuration was taken."""
         self._once = Once()
         self.node = Node(self.notify, self._load, version=__version__)
         self._shared: tuple[bool, bool] | None = None
+        self.listener_counts: ListenerCounts | None = None
+        """Where workers count connections; None in a process alone."""
         self.pools: dict[str, Pool] = {}
         self.routes: dict[str, Route] = {}
         self.tree = dsl.Tree()
         self._written = False
         self._source: Source | None = None
+        self._document: Document | None = None
+        self.overlay = Overlay()
+        """What is laid over what the configuration is read from; `set_overlay` changes it."""
         self._access_log: AccessLog | None = None
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._check_configs: dict[str, PoolConfig] = {}
@@ -122,13 +134,12 @@ class LoadBalancer:
     ) -> LoadBalancer:
         """A balancer from a YAML, TOML or Python file, which `reload` reads again; raises ConfigError."""
         document = read(path, environ, overrides)
-        demand_routes(document)
         if plugins is None:
             wanted = plugins_section(document)
             plugins = Plugins.discover(require=wanted.require, disable=wanted.disable)
         balancer = cls(plugins=plugins)
-        balancer._source = lambda: load_config(path, balancer.plugins, environ, overrides)
-        balancer.apply(build(document, plugins))
+        balancer._source = lambda: read(path, environ, overrides)
+        balancer._take(document, balancer.overlay)
         return balancer
 
     @property
@@ -182,9 +193,13 @@ class LoadBalancer:
         Raises ConfigError or PluginError, and then nothing has changed.
         """
         if config is None:
-            config = build(self.tree.document(), self.plugins)
+            self._take(self.tree.document(), self.overlay)
             self._written = False
+            return
+        for check in self.checks:
+            check(config)
         self._share(config)
+        self._count_connections(config)
         old_log = self._access_log
         access_log = self._make_access_log(config)
         try:
@@ -217,6 +232,26 @@ class LoadBalancer:
                 self._start_log()
         elif old_log is not None and access_log is not old_log:
             old_log.close()
+        for hear in tuple(self.on_apply):
+            hear()
+
+    def set_overlay(self, overlay: Overlay) -> None:
+        """Lay something else over what the configuration was read from, now and at every reload.
+
+        Raises ConfigError or PluginError where the outcome cannot be used, and LbError for a balancer made from a ready
+        Config, which was not read from anything; then nothing has changed.
+        """
+        self._settle()
+        self._take(self.document, overlay)
+
+    @property
+    def document(self) -> Document:
+        """What the configuration was read from, without what is laid over it; raises LbError where there is none."""
+        if self._document is not None:
+            return self._document
+        if self._source is None:
+            raise LbError("this balancer was made from a ready configuration, which cannot be edited: name a file")
+        return self._source()
 
     def reload(self) -> bool:
         """Read the source again; a configuration that cannot be used is refused, and the old one goes on."""
@@ -226,7 +261,7 @@ class LoadBalancer:
             )
             return False
         try:
-            self.apply(self._source())
+            self._take(self._source(), self.overlay)
         except LbError as error:
             details = {"problems": [str(p) for p in error.problems]} if isinstance(error, ConfigError) else {}
             self.notify(Event("config_refused", f"{error}\nthe previous configuration goes on", details=details))
@@ -240,8 +275,12 @@ class LoadBalancer:
 
     def notify(self, event: Event) -> None:
         """Tell every plugin what has happened."""
-        if event.kind == "reopen_logs" and self._access_log is not None:
-            self._access_log.reopen()
+        if event.kind == "reopen_logs":
+            if self._access_log is not None:
+                self._access_log.reopen()
+            if self.role == "worker":
+                self.plugins.notify(event)  # the one event that is for every process: each has files of its own
+                return
         if self.sharing.applying:
             return  # it is told where it happened
         if self.tell_control is not None:
@@ -312,6 +351,16 @@ class LoadBalancer:
         if self._written:
             self.apply()
 
+    def _take(self, document: Document, overlay: Overlay) -> None:
+        """Apply a document with something laid over it."""
+        complete = overlay.over(document)
+        if self._source is not None:
+            complete = replace(complete, problems=list(complete.problems))
+            demand_routes(complete)
+        self.apply(build(complete, self.plugins))
+        keep = self.sharing.clustered or self._source is None  # elsewhere it is seldom asked for: it is read again then
+        self._document, self.overlay = document if keep else None, overlay
+
     def _load(self) -> Load:
         """What this process carries; where there are workers, the server knows of their connections."""
         requests = sum(route.requests for route in self.routes.values()) + self.engine.unmatched.requests
@@ -327,6 +376,14 @@ class LoadBalancer:
         sharing.clustered = config.section("cluster") is not None
         if sharing.memory is None and (sharing.clustered or config.workers != 1):
             sharing.memory = Memory()
+
+    def _count_connections(self, config: Config) -> None:
+        """Let the connections of each listener be counted in all workers together."""
+        if self.sharing.memory is not None:
+            if self.listener_counts is None:
+                self.listener_counts = ListenerCounts(self.sharing)
+            if self.controls:
+                self.listener_counts.keep(config.listeners)
 
     def _make_pool(self, config: PoolConfig) -> Pool:
         return self.pools.get(config.name) or self._kinds.make(config.name)
@@ -412,7 +469,14 @@ class LoadBalancer:
             return None
         if self._access_log is not None and self.config.access_log == config.access_log:
             return self._access_log
-        return AccessLog(config.access_log.format, config.access_log.file)
+        memory = self.sharing.memory if self.role == "worker" else None
+        together = memory.descriptor if memory is not None else None
+        return AccessLog(config.access_log.format, config.access_log.file, together=together)
+
+    def let_go(self) -> None:
+        """In a process forked from this one, which is to be another balancer: close the files of this one."""
+        if self._access_log is not None:
+            self._access_log.close()
 
     def _swap_pools(self, config: Config, pools: Mapping[str, Pool]) -> list[Backend]:
         """Give each pool its backends; returns those that are served no more."""

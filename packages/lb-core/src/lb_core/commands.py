@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from lb_core.errors import LbError, PluginError
@@ -28,8 +29,8 @@ _ARGUMENT = re.compile(r"\[?([A-Z][A-Z0-9_=:/-]*)(\.\.\.)?\]?(\.\.\.)?").fullmat
 class Command:
     """A command: `lb NAME` calls `run(balancer, *arguments)` inside the running balancer and prints what it returns.
 
-    `run` is called on the balancer's event loop with text for each argument, so it must not block; it may be called by
-    several people at once, one after the other. An LbError it raises is shown to whoever typed the command, which ends
+    `run` is called on the balancer's event loop with text for each argument, so it must not block; a coroutine function
+    may wait, and others may call it meanwhile. An LbError it raises is shown to whoever typed the command, which ends
     with status 1. `help` is one sentence. `arguments` are their names as the help shows them: `ROUTE` is required,
     `[ROUTE]` may be left out, `SHARE...` or `[SHARE]...` (the last one only) takes all that follow. Where there is
     `data`, `lb NAME --json` calls that instead of `run`, and prints what it returns as JSON.
@@ -37,7 +38,7 @@ class Command:
     """
 
     name: str
-    run: Callable[..., str]
+    run: Callable[..., str | Awaitable[str]]
     help: str
     arguments: tuple[str, ...] = ()
     data: Callable[..., object] | None = None
@@ -78,8 +79,13 @@ class Command:
         repeated = bool(self.arguments) and self.arguments[-1].endswith("...")
         return required <= count and (repeated or count <= len(self.arguments))
 
-    def call(self, balancer: LoadBalancer, arguments: tuple[str, ...], *, as_json: bool = False) -> str:
-        """Run it; raises LbError for a wrong number of arguments, and what `run` or `data` raises."""
+    def call(
+        self, balancer: LoadBalancer, arguments: tuple[str, ...], *, as_json: bool = False
+    ) -> str | Awaitable[str]:
+        """Run it; raises LbError for a wrong number of arguments, and what `run` or `data` raises.
+
+        Where `run` is a coroutine function, its answer is to be awaited.
+        """
         if not self.accepts(len(arguments)):
             raise LbError(f"{len(arguments)} arguments for `lb {self.usage}`: give those it shows")
         if as_json and self.data is None:
@@ -87,6 +93,12 @@ class Command:
         if as_json and self.data is not None:
             return json.dumps(self.data(balancer, *arguments), indent=2)
         answer: Any = self.run(balancer, *arguments)
+        return self._awaited(answer) if isawaitable(answer) else self._text(answer)
+
+    async def _awaited(self, answer: Awaitable[Any]) -> str:
+        return self._text(await answer)
+
+    def _text(self, answer: Any) -> str:
         if not isinstance(answer, str):
             raise LbError(f"command {self.name!r} answered with {type(answer).__name__}, not with text")
         return answer

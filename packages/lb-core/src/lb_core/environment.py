@@ -25,6 +25,8 @@ from lb_core.sections import AccessLogConfig, GlobalOptions, ReadinessConfig
 from lb_core.units import parse_port
 from lb_core.yaml_tree import read, scalar
 
+HANDOVER = "LB_HANDOVER"
+"""Set for the process that an upgrade in place starts, and for nobody else."""
 LARGEST_TREE = 500_000
 OLDER_NAMES = {
     "LOAD_BALANCER_PORT": "LB_PORT",
@@ -40,7 +42,13 @@ _INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL).fullmatc
 
 def process_environment() -> dict[str, str]:
     """The environment of this process: the one place where it is read."""
-    return dict(os.environ)
+    return {name: value for name, value in os.environ.items() if name != HANDOVER}
+
+
+def take_handover() -> int:
+    """The descriptor over which another process hands its place over; -1 for none, and after it was asked for once."""
+    value = os.environ.pop(HANDOVER, "")
+    return int(value) if value.isascii() and value.isdigit() else -1
 
 
 def apply(document: Document, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lb_core.errors import StartError
@@ -132,6 +132,12 @@ class Listeners:
             opened.leave(opened.sockets)
 
     # both
+
+    def hand_over(self, addresses: Collection[Address]) -> None:
+        """Stop accepting at these addresses, and leave what waits there to the process that has the same sockets."""
+        for address in addresses:
+            if address in self.opened:
+                self.opened[address].hand_over()
 
     async def drain(self) -> None:
         """Let every connection finish its exchange, and cut what is left after the grace."""

@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from lb_core.engine.admission import Admission
 from lb_core.engine.downstream import Downstream
 from lb_core.engine.preface import Preface, Refusals
+from lb_core.engine.shared_admission import SharedAdmission
 from lb_core.listening import BACKLOG, accept_waiting, listen, url
 from lb_core.socket_files import SocketFile
 
@@ -45,8 +46,15 @@ class ListenerSettings(uvicorn.Config):
             backlog=BACKLOG,
         )
         self.listener = listener
-        self.admission = Admission(balancer.engine, listener.name, balancer.notify)
+        self.admission = _admission(balancer, listener)
         self.refusals = Refusals(balancer.notify)
+
+
+def _admission(balancer: LoadBalancer, listener: ListenerConfig) -> Admission:
+    counts = balancer.listener_counts
+    if counts is None or not balancer.sharing.seat:
+        return Admission(balancer.engine, listener.name, balancer.notify)
+    return SharedAdmission(balancer.engine, listener, balancer.notify, counts)
 
 
 class OpenListener:
@@ -117,6 +125,12 @@ class OpenListener:
             if each in self._servers:
                 self._servers.pop(each).close()
             each.close()
+
+    def hand_over(self) -> None:
+        """Accept no more on any, and leave the file: another process has them all now."""
+        self.leave(self.sockets)
+        if self._file is not None:
+            self._file.keep()
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; connections live on, and those nobody has accepted yet are left to `drain`."""

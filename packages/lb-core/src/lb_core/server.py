@@ -1,4 +1,4 @@
-"""Serve a balancer: listeners, signals, reload, and an orderly end.
+"""Serve a balancer: listeners or workers, signals, reload, and an orderly end.
 
     start      raise the file limit, open every socket (a taken port ends it here), enter the plugins' lifespans, accept
     run        once a second look at the configuration files; a change, or SIGHUP, reloads
@@ -9,7 +9,9 @@
                grace; another signal cuts at once
     end        leave the lifespans in reverse; exit status 0
 
-SIGUSR1 opens the log files again, for logrotate.
+SIGUSR1 opens the log files again, for logrotate; SIGRTMIN restarts the workers one after the other.
+
+What carries the traffic is one of two: `Listeners` in this process, or a `Crew` of workers, which this process controls.
 """
 
 from __future__ import annotations
@@ -20,33 +22,71 @@ import logging
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lb_core.control.asks import Asks
 from lb_core.control.listener import ControlSocket
 from lb_core.engine.admission import ceiling
 from lb_core.environment import process_environment
-from lb_core.errors import StartError
+from lb_core.errors import LbError, StartError
 from lb_core.events import Event
-from lb_core.open_listener import OpenListener
+from lb_core.listeners import Inherited, Listeners
+from lb_core.process import loop_factory, raise_file_limit
 from lb_core.standing import Standing
-from lb_core.units import counted
 from lb_core.watch import FileWatch
+from lb_core.workers.crew import Crew, wanted_workers
+from lb_core.workers.nursery import Nursery
+from lb_core.workers.worker import work
 
 if TYPE_CHECKING:
     from lb_core.balancer import LoadBalancer
-    from lb_core.config import ListenerConfig
+    from lb_core.node import Load
 
 log = logging.getLogger("lb.server")
 
 DRAIN = 30.0
 LOOK_EVERY = 1.0
-NO_LIMIT = float("inf")
 
-Address = tuple[str, int, str]
+
+class Traffic(Protocol):
+    """What carries the traffic: this process, or its workers."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it can be reached from this machine."""
+
+    @property
+    def load(self) -> Load:
+        """What it carries now."""
+
+    @property
+    def sockets(self) -> dict[Any, list[Any]]:
+        """Its listening sockets by address, for a successor."""
+
+    @property
+    def matched(self) -> bool:
+        """Whether its listeners are those of the configuration."""
+
+    def open(self) -> None:
+        """Open the sockets; raises StartError."""
+
+    async def start(self) -> None:
+        """Accept connections; raises StartError."""
+
+    async def match(self) -> None:
+        """Have the listeners of the configuration that was applied."""
+
+    async def drain(self) -> None:
+        """Stop accepting, and wait until what is under way has ended."""
+
+    def hurry(self) -> None:
+        """End what drains, now."""
+
+    def close(self) -> None:
+        """Let go of what is left."""
 
 
 class Server:
@@ -54,6 +94,7 @@ class Server:
 
     `drain` is the grace at the end, in seconds. Without `watch` its files are not looked at; without `signals` the
     process's signals stay the caller's; with `control` commands reach it over the socket that the configuration names.
+    With a `nursery` workers carry the traffic. `inherited` are listening sockets of a predecessor by address.
     """
 
     def __init__(
@@ -64,8 +105,19 @@ class Server:
         watch: bool = True,
         signals: bool = True,
         control: bool = False,
+        nursery: Nursery | None = None,
+        inherited: Inherited | None = None,
     ) -> None:
         self.balancer = balancer
+        self.crew: Crew | None = None
+        self.traffic: Traffic
+        if nursery is None:
+            self.traffic = Listeners(balancer, grace=drain, inherited=inherited)
+        else:
+            balancer.role = "control"
+            self.traffic = self.crew = Crew(balancer, nursery, grace=drain, inherited=inherited)
+            self.crew.on_none = partial(self._fail, "no worker is left, and none can be started")
+        balancer.node.load = lambda: self.traffic.load
         environ = process_environment()
         self.control = ControlSocket(Asks(balancer, lambda: self.urls), environ) if control else None
         self.standing = Standing(balancer, environ if control else {})
@@ -73,11 +125,10 @@ class Server:
         self._watching = watch
         self._own_signals = signals and threading.current_thread() is threading.main_thread()
         self._files = FileWatch()
-        self._listeners: dict[Address, OpenListener] = {}
-        self._leaving: dict[asyncio.Task[None], OpenListener] = {}
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._status = 0
         self._skip = asyncio.Event()
         self._stop = asyncio.Event()
         self.started = asyncio.Event()
@@ -85,24 +136,22 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """Where the balancer can be reached from this machine."""
-        return [found for opened in self._listeners.values() for found in opened.urls]
+        return self.traffic.urls
 
     async def serve(self, stop: asyncio.Event | None = None) -> int:
         """Serve until `stop` is set or a signal comes; returns the exit status. Raises StartError."""
         self._stop = stop or self._stop
         self.balancer.engine.max_connections = ceiling(raise_file_limit())
         try:
-            for listener in self.balancer.config.listeners:
-                self._add(listener)
+            self.traffic.open()
             await self.standing.open()
             async with self.balancer.lifespan(self.balancer):
                 with self._signals():
                     await self._run()
         finally:
-            for opened in self._listeners.values():
-                opened.close()
+            self.traffic.close()
             await self.standing.close()
-        return 0
+        return self._status
 
     async def reload(self) -> bool:
         """Read the configuration again; a bad one is refused and changes nothing, as any is once the end has begun."""
@@ -124,7 +173,7 @@ class Server:
             return False
         if loaded:
             self._files.follow(self.balancer.config.files)
-            await self._match_listeners()
+            await self.traffic.match()
             await self._follow_control()
         return loaded
 
@@ -133,14 +182,12 @@ class Server:
         if self.standing.leaving:
             self._skip.set()
         elif self._draining:
-            for opened in (*self._listeners.values(), *self._leaving.values()):
-                opened.hurry()
+            self.traffic.hurry()
         self._draining = True
         self._stop.set()
 
     async def _run(self) -> None:
-        for opened in self._listeners.values():
-            await self._accept(opened)
+        await self.traffic.start()
         self._files.follow(self.balancer.config.files)
         await self._follow_control()
         gc.collect()
@@ -170,52 +217,19 @@ class Server:
             await asyncio.sleep(LOOK_EVERY)
             if self._files.look():
                 await self.reload()
-            elif set(self._listeners) != {_address(listener) for listener in self.balancer.config.listeners}:
-                await self._match_listeners()  # somebody applied a configuration without us
-
-    def _add(self, listener: ListenerConfig) -> OpenListener:
-        opened = self._listeners[_address(listener)] = OpenListener(self.balancer, listener)
-        return opened
-
-    async def _accept(self, opened: OpenListener) -> None:
-        await opened.accept()
-        name = opened.settings.listener.name
-        message = f"{name} listens on {', '.join(opened.urls)}"
-        self.balancer.notify(Event("listener_open", message, details={"listener": name, "urls": opened.urls}))
-
-    async def _match_listeners(self) -> None:
-        """Open what is new, drain what is gone; what stays takes its new settings for new connections."""
-        wanted = {_address(listener): listener for listener in self.balancer.config.listeners}
-        for address in [address for address in self._listeners if address not in wanted]:
-            gone = self._listeners.pop(address)
-            gone.stop_accepting()
-            task = asyncio.create_task(self._drain_one(gone))
-            self._leaving[task] = gone
-            task.add_done_callback(self._leaving.pop)
-        await asyncio.sleep(0.01)  # uvloop closes sockets on its next turn; a new listener may want the same port
-        if self._draining:
-            return  # the end has begun meanwhile, and closed what is here
-        for address, listener in wanted.items():
-            if address in self._listeners:
-                self._listeners[address].use(listener)
-                continue
-            try:
-                await self._accept(self._add(listener))
-            except StartError as error:
-                self.balancer.notify(Event("listener_failed", str(error)))
-
-    async def _drain_one(self, opened: OpenListener) -> None:
-        begin = time.monotonic()
-        cut = await opened.drain(self._grace)
-        if cut:
-            name = opened.settings.listener.name
-            log.warning("listener %s: cut %s after %.1f s", name, counted(cut, "connection"), time.monotonic() - begin)
+            elif not self.traffic.matched:
+                await self.traffic.match()  # somebody applied a configuration without us
 
     async def _drain_all(self) -> None:
         self._draining = True
         self.balancer.notify(Event("shutdown", f"draining, for at most {self._grace:g} s; a second signal ends it"))
-        drains = [asyncio.create_task(self._drain_one(opened)) for opened in self._listeners.values()]
-        await asyncio.gather(*drains, *self._leaving, *self._tasks)
+        await asyncio.gather(self.traffic.drain(), *self._tasks)
+
+    def _fail(self, why: str) -> None:
+        """There is nothing left to serve with: end, with a status that says so."""
+        log.error("%s", why)
+        self._status = 1
+        self.request_stop()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -225,6 +239,7 @@ class Server:
             "SIGINT": self.request_stop,
             "SIGHUP": self._reload_soon,
             "SIGUSR1": self._reopen_logs,
+            "SIGRTMIN": self._restart_workers,
         }
         numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
         if not self._own_signals or sys.platform == "win32":
@@ -248,6 +263,16 @@ class Server:
 
     def _reopen_logs(self) -> None:
         self.balancer.notify(Event("reopen_logs", "SIGUSR1"))
+        if self.crew is not None:
+            self.crew.reopen_logs()
+
+    def _restart_workers(self) -> None:
+        try:
+            if self.crew is None:
+                raise LbError("this is one process without workers: send SIGUSR2, or restart it")
+            self.crew.restart()
+        except LbError as error:
+            self.balancer.notify(Event("workers_restart_failed", str(error)))
 
 
 async def serve(
@@ -258,39 +283,31 @@ async def serve(
     watch: bool = True,
     signals: bool = True,
     control: bool = False,
+    nursery: Nursery | None = None,
 ) -> int:
     """Serve a balancer in the running loop until `stop` is set or a signal comes; returns the exit status."""
-    return await Server(balancer, drain=drain, watch=watch, signals=signals, control=control).serve(stop)
+    server = Server(balancer, drain=drain, watch=watch, signals=signals, control=control, nursery=nursery)
+    return await server.serve(stop)
 
 
 def run(balancer: LoadBalancer, *, drain: float = DRAIN, watch: bool = True) -> int:
     """Serve a balancer in a loop of its own; returns the exit status."""
+    nursery = nursery_for(balancer)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(serve(balancer, drain=drain, watch=watch, control=True))
+        return runner.run(serve(balancer, drain=drain, watch=watch, control=True, nursery=nursery))
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop's loop, or asyncio's on platforms without it."""
-    with suppress(ImportError):
-        import uvloop
+def nursery_for(balancer: LoadBalancer) -> Nursery | None:
+    """What workers are forked from, where the configuration asks for several; to be made before any loop and thread.
 
-        return uvloop.new_event_loop
-    return asyncio.new_event_loop
-
-
-def raise_file_limit() -> float:
-    """Allow as many open files as the system lets us, since every connection is one; returns how many that are."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return NO_LIMIT if hard == resource.RLIM_INFINITY else hard
-    return NO_LIMIT
+    Raises StartError where that is too late.
+    """
+    if wanted_workers(balancer.config) == 1:
+        return None
+    memory = balancer.sharing.memory
+    assert memory is not None, "a configuration with workers has shared memory"
+    todo = partial(work, memory=memory.descriptor, plugins=balancer.plugins, resolver=balancer.resolver)
+    return Nursery(todo, balancer.let_go)
 
 
-def _address(listener: ListenerConfig) -> Address:
-    return listener.host, listener.port, listener.path
-
-
-__all__ = ["DRAIN", "Server", "loop_factory", "raise_file_limit", "run", "serve"]
+__all__ = ["DRAIN", "Server", "Traffic", "loop_factory", "nursery_for", "raise_file_limit", "run", "serve"]

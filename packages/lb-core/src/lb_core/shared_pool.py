@@ -193,19 +193,17 @@ class SharedPool(Pool):
 
 
 class PoolKinds:
-    """Makes the pools of a process: plain ones where it is alone, else those of a worker or of the control process."""
+    """Makes the pools of a process: plain ones where nothing is shared, else those of a worker or of who controls it."""
 
-    def __init__(self, sharing: Sharing, *, notify: Notify, controls: bool, serves: bool) -> None:
+    def __init__(self, sharing: Sharing, *, notify: Notify) -> None:
         self._sharing = sharing
         self._notify = notify
-        self._alone = controls and serves
-        self._controls = controls
         self._in_use: set[str] = set()
 
     def make(self, name: str) -> Pool:
         """A pool without backends."""
-        if self._alone or self._sharing.memory is None:
+        if self._sharing.memory is None:
             return Pool(name, (), notify=self._notify)
-        if self._controls:
-            return NumberedPool(name, self._sharing, self._in_use, notify=self._notify)
-        return SharedPool(name, self._sharing, notify=self._notify)
+        if self._sharing.seat:
+            return SharedPool(name, self._sharing, notify=self._notify)
+        return NumberedPool(name, self._sharing, self._in_use, notify=self._notify)

@@ -29,6 +29,10 @@ class SocketFile:
                 os.unlink(self.path)
         self._made = None
 
+    def keep(self) -> None:
+        """Leave it: it is another process's now."""
+        self._made = None
+
 
 def listen_on_file(name: str, path: str, mode: int, backlog: int) -> socket.socket:
     """A listening socket at `path`, whose file has these rights; raises StartError for the listener `name`.

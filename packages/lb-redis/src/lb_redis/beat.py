@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lb_redis.keys import Keys
     from lb_redis.link import Link
 
-# A name belongs to the run that wrote it, until that has been silent for `gone after` seconds. Whoever finds the name it
-# wants taken appends a number, and takes it when it is free again.
+# A name belongs to the run that wrote it, until that has been silent for `gone` seconds. Who finds the name it wants to
+# be taken appends a number, and takes the name when it is free again.
 BEAT = Script("""
 local alive, nodes, leader, fence, edits = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local wanted, before, boot, info = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -55,8 +55,8 @@ class Connected:
         self._subscribers: list[Client] = []
         self.client: Client = self._make(settings)
 
-    async def subscribe(self, channel: str) -> Subscription:
-        """A subscription to a channel, closed with the rest."""
+    async def subscribe(self, *channels: str) -> Subscription:
+        """A subscription to channels, closed with the rest."""
         if self._address.kind == "cluster":  # every node of a Cluster hears what is published at any of them
             from redis.asyncio import Redis
 
@@ -67,7 +67,7 @@ class Connected:
             client = self.client
         subscription = cast("Subscription", client.pubsub())
         try:
-            await subscription.subscribe(channel)
+            await subscription.subscribe(*channels)
         except BaseException:
             await subscription.aclose()
             raise
@@ -97,7 +97,8 @@ class Connected:
                     "password": settings.sentinel_password.get_secret_value() or None,
                 }
                 hosts = list(address.hosts)
-                self._sentinels = Sentinel(hosts, sentinel_kwargs=own, db=address.database, **options)
+                sentinel: Any = Sentinel
+                self._sentinels = sentinel(hosts, sentinel_kwargs=own, db=address.database, **options)
                 return cast("Client", self._sentinels.master_for(address.service))
             case "cluster":
                 nodes = [ClusterNode(host, port) for host, port in address.hosts]

@@ -86,7 +86,9 @@ def facts_in(body: Mapping[str, Any]) -> list[Fact]:
     """The facts of a `state` envelope; what is not of their form is left out."""
     found = body.get("facts")
     pairs = found if isinstance(found, list) else []
-    return [(each[0], each[1]) for each in pairs if isinstance(each, list) and len(each) == 2 and isinstance(each[0], str)]
+    return [
+        (each[0], each[1]) for each in pairs if isinstance(each, list) and len(each) == 2 and isinstance(each[0], str)
+    ]
 
 
 def length_of(topic: str, message: object) -> int:

@@ -1,15 +1,15 @@
 """Facts between nodes: what one learns about a backend, all know.
 
     a fact       is published at once and reaches every node in its sender's order; who is cut off misses it
-    join         who joins asks, applies what the leader tells, and tells what only it knows
+    join         who joins asks the leader, applies what that tells, and tells everybody what only it knows
     gap          who finds that a node said something it did not hear asks that node
     comparison   every ten seconds the leader publishes digests of what it knows; who finds others asks for these
 
-    ask      {"digests": …, "of": boot}         of: who shall answer; nothing for the leader, or anybody
-    state    {"to": [boot …], "facts": …}       an answer to some who asked, or to everybody with "to": []
-    digests  {"digests": …}
+    ask      {"digests": ...}              to the leader, or to everybody where none is known or it does not answer
+    state    {"facts": ..., "to": boot, "digests": ...}      an answer; or what only one node knows, to everybody
+    digests  {"digests": ...}
 
-The leader answers within 50 ms, to all who have asked by then in one; another node only if nobody else has. Whoever
+An answer comes within 50 ms from whoever is asked alone, and otherwise from whoever is first, after a random pause. Who
 asks says what it knows, as digests, so where nothing has changed nothing travels.
 """
 
@@ -25,7 +25,7 @@ from lb_redis.envelope import LARGEST_FACT, Envelope, Malformed, batches, facts_
 from lb_redis.failures import LostRedis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from lb_redis.client import Subscription
     from lb_redis.envelope import Fact
@@ -38,7 +38,9 @@ MOST_WAITING = 2000
 GATHER = 0.05
 SECOND_ROW = 0.4
 """Seconds after which somebody else answers for a leader that does not."""
-ANSWER_WITHIN = 1.5
+ANSWER_WITHIN = 1.0
+MOST_SENDERS = 4096
+MOST_AT_ONCE = 4
 COMPARE_EVERY = 10.0
 PING_EVERY = 2.0
 GAP_AFTER = 0.3
@@ -48,8 +50,9 @@ LARGEST_SPREAD = 2.0
 class Facts:
     """The channel of facts.
 
-    `name` and `leads` say who this node is; `snapshots()` gives all facts, `deliver(topic, message)` takes one of
-    another node. `hear(envelope)` gets what is of another kind. `nodes()` is how many there are.
+    `name()` is this node's and `leader()` the run that leads, empty where nobody does; `nodes()` is how many there are.
+    `snapshots()` gives all facts, `deliver(topic, message)` takes one of another node; `hear(envelope)` gets what is of
+    another kind.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Facts:
         link: Link,
         *,
         name: Callable[[], str],
-        leads: Callable[[], bool],
+        leader: Callable[[], str],
         nodes: Callable[[], int],
         snapshots: Callable[[], list[Fact]],
         deliver: Callable[[str, Any], None],
@@ -66,20 +69,19 @@ class Facts:
     ) -> None:
         self._link = link
         self._name = name
-        self._leads = leads
+        self._leader = leader
         self._nodes = nodes
         self._snapshots = snapshots
         self._deliver = deliver
         self._hear = hear
         self._jitter = jitter
         self._sequence = 0
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[str, bytes]] = []
         self._wake = asyncio.Event()
         self._heard: dict[str, int] = {}
-        self._askers: dict[str, Mapping[str, Any]] = {}
-        self._answering: asyncio.TimerHandle | None = None
-        self._answered = asyncio.Event()
-        self._told: list[Fact] = []
+        self._askers: dict[str, asyncio.TimerHandle] = {}
+        self._asking = asyncio.Lock()
+        self._answer: asyncio.Future[Mapping[str, Any]] | None = None
         self._settled: tuple[Any, Any] = ((), ())
         self._work: set[asyncio.Task[None]] = set()
         self._warned = False
@@ -98,14 +100,17 @@ class Facts:
         self.say("fact", {"topic": topic, "message": message})
         self._link.figures.facts_sent += 1
 
-    def say(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Say something to the other nodes, as soon as what was said before is on its way."""
-        self._sequence += 1
-        data = seal(Envelope(self._name(), self._link.boot, self._sequence, kind, body))
+    def say(self, kind: str, body: Mapping[str, Any], to: str = "") -> None:
+        """Say something to the other nodes, or to one run alone, after what was said before."""
         if len(self._waiting) >= MOST_WAITING:
             self._link.figures.facts_dropped += 1
+            self._sequence += not to  # so that the others notice
             return
-        self._waiting.append(data)
+        keys = self._link.keys
+        self._sequence += not to
+        number = 0 if to else self._sequence
+        data = seal(Envelope(self._name(), self._link.boot, number, kind, body))
+        self._waiting.append((keys.mailbox(to) if to else keys.facts, data))
         self._wake.set()
 
     # its life while Redis is there
@@ -118,7 +123,7 @@ class Facts:
         self._askers.clear()
         self._settled = ((), ())
         try:
-            subscription = await link.subscribe(link.keys.facts)
+            subscription = await link.subscribe(link.keys.facts, link.keys.mailbox(link.boot))
         except Exception as error:
             link.failed(error)
             return
@@ -129,9 +134,8 @@ class Facts:
         except* LostRedis:
             pass
         finally:
-            if self._answering is not None:
-                self._answering.cancel()
-                self._answering = None
+            for timer in self._askers.values():
+                timer.cancel()
             for task in self._work:
                 task.cancel()
 
@@ -162,20 +166,19 @@ class Facts:
                 raise self._link.failed(error) from error
 
     async def _send(self) -> None:
-        channel = self._link.keys.facts
         while True:
             await self._wake.wait()
             self._wake.clear()
             waiting, self._waiting = self._waiting, []
-            for answer in await self._link.pipeline([("PUBLISH", channel, data) for data in waiting]):
+            for answer in await self._link.pipeline([("PUBLISH", *each) for each in waiting]):
                 if isinstance(answer, Exception):
                     raise self._link.failed(answer)
 
     async def _keep_equal(self) -> None:
-        await self._reconcile(tell=True)
+        await self._join()
         while True:
             await asyncio.sleep(COMPARE_EVERY * (0.9 + self._jitter() / 5))
-            if self._leads():
+            if self._leads:
                 self.say("digests", {"digests": digests(self._snapshots())})
 
     # what others say
@@ -198,103 +201,105 @@ class Facts:
                 self._link.figures.facts_received += 1
                 self._deliver(body["topic"], body["message"])
             case "state":
-                self._take_state(body)
+                self._take_state(envelope)
             case "ask":
                 self._take_question(envelope)
-            case "digests" if not self._leads():
+            case "digests" if not self._leads:
                 self._compare(body.get("digests"))
             case _:
                 self._hear(envelope)
 
+    @property
+    def _leads(self) -> bool:
+        return self._leader() == self._link.boot
+
     def _note_gap(self, envelope: Envelope) -> None:
+        if not envelope.sequence:
+            return  # it was said to us alone
         last = self._heard.get(envelope.boot)
-        if len(self._heard) > 4096:
+        if len(self._heard) > MOST_SENDERS:
             self._heard.clear()
         self._heard[envelope.boot] = envelope.sequence
         if last is not None and envelope.sequence > last + 1:
-            self._start(self._reconcile(of=envelope.boot, after=GAP_AFTER))
+            self._start(self._ask_after(GAP_AFTER, envelope.boot))
 
-    def _take_state(self, body: Mapping[str, Any]) -> None:
-        to = body.get("to")
-        receivers = to if isinstance(to, list) else []
-        for boot in receivers:
-            if isinstance(boot, str):
-                self._askers.pop(boot, None)  # somebody has answered them
-        if receivers and self._link.boot not in receivers:
+    def _take_state(self, envelope: Envelope) -> None:
+        to = envelope.body.get("to")
+        timer = self._askers.pop(to, None) if isinstance(to, str) else None
+        if timer is not None:
+            timer.cancel()  # somebody has answered
+        if to and to != self._link.boot:
             return
-        facts = facts_in(body)
-        for topic, message in facts:
+        for topic, message in facts_in(envelope.body):
             self._link.figures.facts_received += 1
             self._deliver(topic, message)
-        if receivers:
-            self._told += facts
-            if body.get("last") is not False:
-                self._answered.set()
+        if to and "digests" in envelope.body and self._answer is not None and not self._answer.done():
+            self._answer.set_result(envelope.body)
+
+    # questions and answers
 
     def _take_question(self, envelope: Envelope) -> None:
-        of, known = envelope.body.get("of"), envelope.body.get("digests")
-        if (of and of != self._link.boot) or not isinstance(known, dict):
+        known = envelope.body.get("digests")
+        if not isinstance(known, dict) or envelope.boot in self._askers or len(self._askers) > MOST_SENDERS:
             return
-        first = bool(of) or self._leads()
-        self._askers[envelope.boot] = known
-        if self._answering is None:
-            pause = GATHER if first else SECOND_ROW + self._jitter() * self._spread()
-            self._answering = asyncio.get_running_loop().call_later(pause, self._answer)
+        direct = not envelope.sequence
+        pause = GATHER if direct or self._leads else SECOND_ROW + self._jitter() * self._spread()
+        loop = asyncio.get_running_loop()
+        self._askers[envelope.boot] = loop.call_later(pause, self._tell_asker, envelope.boot, known, direct)
 
-    def _answer(self) -> None:
-        self._answering = None
-        askers, self._askers = self._askers, {}
-        if not askers:
-            return
+    def _tell_asker(self, boot: str, known: Mapping[str, Any], direct: bool) -> None:
+        self._askers.pop(boot, None)
         facts = self._snapshots()
         own = digests(facts)
-        buckets = set().union(*(differing(known, own) for known in askers.values()))
-        self._tell(within(facts, buckets), list(askers))
+        mailbox = boot if direct else ""  # who was asked with others lets these hear the answer
+        for portion in batches(within(facts, differing(known, own))):
+            self.say("state", {"to": boot, "facts": portion}, mailbox)
+        self.say("state", {"to": boot, "facts": [], "digests": own}, mailbox)
 
     def _compare(self, theirs: object) -> None:
         if not isinstance(theirs, dict):
             return
-        own = digests(self._snapshots())
-        pair = (theirs, own)
-        if differing(theirs, own) and pair != self._settled:  # what an answer does not change is not asked for again
+        pair = (theirs, digests(self._snapshots()))
+        if differing(*pair) and pair != self._settled:  # what an answer does not change is not asked for again
             self._settled = pair
-            self._start(self._reconcile(after=self._jitter() * self._spread()))
+            self._start(self._ask_after(self._jitter() * self._spread(), self._leader()))
 
-    # making equal
-
-    async def _reconcile(self, *, of: str = "", tell: bool = False, after: float = 0.0) -> None:
-        """Ask, and apply what is answered; with `tell`, tell everybody what only this node knows then."""
-        await asyncio.sleep(after)
-        self._told = []
-        self._answered.clear()
-        known = digests(self._snapshots())
-        self.say("ask", {"digests": known, "of": of})
-        try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                await self._answered.wait()
-        except TimeoutError:
-            pass  # alone, or the other one is gone
-        if not tell:
-            return
+    async def _join(self) -> None:
+        """Ask, and then tell everybody what whoever answered does not know; all there is where nobody answers."""
+        answer = await self._ask(self._leader())
+        if answer is None:
+            answer = await self._ask("")
         facts = self._snapshots()
-        theirs = digests(self._told)
-        asked_for = {bucket for bucket in digests(facts) if bucket in theirs or bucket not in known}
-        news = differing(theirs, digests(within(facts, asked_for)))
-        alone = not self._answered.is_set()
-        if alone or news:
-            self._tell(facts if alone else within(facts, news), [])
+        theirs = answer.get("digests") if answer is not None else None
+        news = within(facts, differing(theirs, digests(facts))) if isinstance(theirs, dict) else facts
+        for portion in batches(news):
+            self.say("state", {"to": "", "facts": portion})
 
-    def _tell(self, facts: Iterable[Fact], to: list[str]) -> None:
-        portions = list(batches(facts)) or [[]]
-        for number, portion in enumerate(portions, 1):
-            self.say("state", {"to": to, "facts": portion, "last": number == len(portions)})
+    async def _ask_after(self, seconds: float, boot: str) -> None:
+        await asyncio.sleep(seconds)
+        await self._ask(boot)
+
+    async def _ask(self, boot: str) -> Mapping[str, Any] | None:
+        """Ask one run, or everybody, and apply what is answered; None where nobody answers."""
+        if boot == self._link.boot:
+            return None
+        async with self._asking:
+            self._answer = asyncio.get_running_loop().create_future()
+            self.say("ask", {"digests": digests(self._snapshots())}, boot)
+            try:
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    return await self._answer
+            except TimeoutError:
+                return None
+            finally:
+                self._answer = None
 
     def _spread(self) -> float:
         """Over how many seconds the nodes spread what all of them might do at once."""
         return min(0.2 + self._nodes() / 200, LARGEST_SPREAD)
 
-    def _start(self, work: Any) -> None:
-        if len(self._work) >= 4:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        if len(self._work) >= MOST_AT_ONCE:
             work.close()
             return
         task = asyncio.get_running_loop().create_task(work)

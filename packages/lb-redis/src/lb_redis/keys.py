@@ -48,3 +48,7 @@ class Keys:
     def facts(self) -> str:
         """Channel: what nodes tell each other."""
         return self.key("facts")
+
+    def mailbox(self, boot: str) -> str:
+        """Channel: what is said to one run of one node alone."""
+        return self.key("to", boot)

@@ -24,7 +24,7 @@ from lb_redis.figures import Figures, size
 from lb_redis.keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from lb_redis.client import Connected, Subscription
     from lb_redis.settings import ClusterSettings
@@ -50,7 +50,8 @@ class Link:
     """The link; `boot` is 16 hexadecimal digits that tell this run of this node from every other.
 
     `tell(reason)` is called when Redis is lost, and again when the reason has become another; with None when it is
-    there. `on_joined` and `on_lost` are called after `joined` has changed.
+    there. `on_joined` and `on_lost` are called after `joined` has changed. `enter` is awaited before the link counts as
+    joined, and may send commands; where it raises, the link is not made.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Link:
         settings: ClusterSettings,
         *,
         tell: Callable[[str | None], None] = lambda reason: None,  # noqa: ARG005
+        enter: Callable[[], Awaitable[object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -70,6 +72,7 @@ class Link:
         self.on_joined: list[Callable[[], None]] = []
         self.on_lost: list[Callable[[], None]] = []
         self._tell = tell
+        self._enter = enter
         self._told: str | None = ""
         self._clock = clock
         self._jitter = jitter
@@ -129,11 +132,11 @@ class Link:
         figures.bytes_received += size(answers)
         return answers
 
-    async def subscribe(self, channel: str) -> Subscription:
+    async def subscribe(self, *channels: str) -> Subscription:
         """A subscription, which lives as long as the link; whoever reads it calls `failed` where that fails."""
         if self._connected is None:
             raise LostRedis("Redis is not there")
-        return await self._connected.subscribe(channel)
+        return await self._connected.subscribe(*channels)
 
     def failed(self, error: BaseException) -> LostRedis:
         """Redis cannot be used: give the link up and make another; returns what to raise."""
@@ -169,6 +172,8 @@ class Link:
             self._failed = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(2 * self.patience):
                 await self._connected.client.execute_command("PING")
+                if self._enter is not None:
+                    await self._enter()
         except Exception as error:
             return reason_of(error)
         self.figures.lost_seconds += self._clock() - self._since
@@ -193,8 +198,9 @@ class Link:
                     await connected.close()
 
     def _say(self, reason: str | None) -> None:
-        if reason != self._told:
-            self._told = reason
+        cause = reason if reason is None else reason.partition(" (")[0]  # what follows may change with every try
+        if cause != self._told:
+            self._told = cause
             self._tell(reason)
 
 

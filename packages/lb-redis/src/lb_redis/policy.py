@@ -18,28 +18,28 @@ A reservation is twice what was used since the last exchange, or a part of what 
 burst is not refused; never more than what is left divided by the nodes that have the key. What is not used is given
 back: the cap is lowered, then what the processes have counted until then is read, then Redis is told.
 
-A key that nobody was asked about in this window may be used `unheard` times; when half of that is used the question
-goes out at once. So a node that begins with a key whose limit is used up elsewhere lets at most that many through.
+A node that begins with a key does not know what the others have of it until its first answer, and one that was alone
+does not know that another has begun: whoever counts makes it urgent when a hundredth of the limit is not told yet, so
+the first answer is there after some milliseconds, and what is too much is what comes in that time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import ceil, floor, inf
+from math import floor
 from typing import NamedTuple
 
 Key = str | bytes
 
 MOST_AMOUNT = 2**31 - 1
-UNHEARD = 10
 
 
 class Told(NamedTuple):
     """What this node's processes must know of a key: the others' counts in this window and the one before, the cap."""
 
     key: Key
-    index: int
+    window: int
     others: int
     before: int
     cap: float
@@ -82,8 +82,8 @@ class Batch:
 class Account:
     """One key in one window.
 
-    `said` is what was used when it was last told, `lifted` that its processes know the whole limit as its cap, `due`
-    when a refusal is a reason to ask again, and `pause` how long the next one waits.
+    `said` is what was used when it was last told, `told` whether Redis has the key from this node, `lacks` that a
+    request was refused since; `due` when a refusal is a reason to ask again, and `pause` how long the next one waits.
     """
 
     __slots__ = (
@@ -91,7 +91,7 @@ class Account:
         "cap",
         "claimed",
         "due",
-        "lifted",
+        "lacks",
         "others",
         "pause",
         "said",
@@ -110,8 +110,8 @@ class Account:
         self.before = 0
         self.sharers = 1
         self.told = False
-        self.lifted = False
         self.strict = False
+        self.lacks = False
         self.due = 0.0
         self.pause = 0.0
 
@@ -126,10 +126,14 @@ class Rules:
     __slots__ = ("limit", "nodes", "sliding", "window")
 
     def __init__(self, limit: float, window: float, *, sliding: bool = True, nodes: int = 1) -> None:
-        self.limit = min(floor(limit), MOST_AMOUNT)
         self.window = window
         self.sliding = sliding
         self.nodes = nodes
+        self.set_limit(limit)
+
+    def set_limit(self, limit: float) -> None:
+        """Another limit from now on."""
+        self.limit = min(floor(limit), MOST_AMOUNT)
 
     def index(self, now: float) -> int:
         """The window of a moment of the cluster's clock."""
@@ -138,14 +142,6 @@ class Rules:
     def weight(self, index: int, now: float) -> float:
         """The share of the window before `index` that counts now."""
         return min(1.0, max(0.0, index + 1 - now / self.window)) if self.sliding else 0.0
-
-    @property
-    def unheard(self) -> float:
-        """How often a key may be used in a window before Redis was asked about it."""
-        if self.nodes <= 1:
-            return inf
-        share = self.limit / self.nodes
-        return max(1, min(UNHEARD, ceil(share)), floor(share / 50))
 
     @property
     def first(self) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from math import inf
+from typing import TYPE_CHECKING
 
-from lb_redis.policy import Answer, Batch, Key, Rules, Told
 from lb_redis.policy_window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lb_redis.policy import Answer, Batch, Key, Rules, Told
 
 KEPT = 2
 """Windows: the current one and the one before it."""
@@ -22,7 +26,7 @@ class Limit:
         self._newest = 0
 
     def settle(self, now: float) -> list[Told]:
-        """Lower caps that are higher than they need be, and forget windows that count no more; before changes are read."""
+        """Before changes are read: lower caps that are higher than they need be, forget windows that count no more."""
         newest = self.rules.index(now)
         if newest != self._newest:
             self._newest = newest
@@ -61,6 +65,11 @@ class Limit:
         """Have Redis say whether it still knows what it was told."""
         for window in self._windows.values():
             window.check()
+
+    def lost(self, now: float) -> None:
+        """Nothing that was said counts any more: say it all again."""
+        for window in self._windows.values():
+            window.lose(now)
 
     def used(self, key: Key, index: int) -> int:
         """What this node has let through in a window, as far as it was added here."""

@@ -42,7 +42,6 @@ class Window:
         self._rules = rules
         self._before = before
         self._flying: Batch | None = None
-        self._near: list[Key] = []
         self._number = 0
         self._dirty: dict[Key, Account] = {}
         self._timers: list[tuple[float, int, Key]] = []
@@ -59,7 +58,8 @@ class Window:
         if amount:
             account.used += int(amount)
             self._dirty[key] = account
-        elif now >= account.due if account.strict else not account.lifted:
+        elif account.strict and now >= account.due:
+            account.lacks = True
             self._dirty[key] = account
 
     def settle(self, now: float) -> list[Told]:
@@ -101,10 +101,11 @@ class Window:
             return []
         self._flying = None
         if not answer.known:
-            self._lose(now)
+            self.lose(now)
             return []
-        if answer.totals == batch.claims and not any(answer.befores) and not any(ask > 0 for ask in batch.asks):
-            return self._lift(self._near)
+        strict = max(batch.asks, default=-1) >= 0 and not self._over
+        if answer.totals == batch.claims and not any(answer.befores) and not strict:
+            return []  # nobody else has any of these keys
         told: list[Told] = []
         for at, key in enumerate(batch.keys):
             account = self.accounts[key]
@@ -115,8 +116,8 @@ class Window:
             if others or before or account.strict:
                 account.sharers = answer.sharers[at]
                 self._share(key, account, (others, grant, before), now)
-                told.append(self._tell(key, account))
-        return told + self._lift(self._near)
+                told += self._return(key, account) if self._over else [self._tell(key, account)]
+        return told
 
     @property
     def due(self) -> float:
@@ -129,11 +130,20 @@ class Window:
         """Say something, even if there is nothing new, to hear whether what was said before is still known."""
         self._checked = self._number == 0
 
+    def lose(self, now: float) -> None:
+        """Redis has nothing of what was said: say it all again."""
+        self._flying = None
+        self._number = 0
+        self._healing = now + HEALING
+        for account in self.accounts.values():
+            account.claimed = 0
+            account.told = False
+        self._dirty = dict(self.accounts)
+
     def _fill(self, made: Batch, accounts: list[Account], now: float) -> None:
         """The columns of a batch."""
         adds, claims, asks, mine = made.adds, made.claims, made.asks, made.mine
-        first, plain = self._rules.first, self._rules.unheard / 2
-        near: list[Key] = []
+        first = self._rules.first
         for at, account in enumerate(accounts):
             used = base = account.used
             spent = used - account.said
@@ -154,27 +164,15 @@ class Window:
                 asks.append(self._ask(made.keys[at], account, spent, now))
             else:
                 asks.append(-max(2 * spent, first))
-                if not account.lifted and (used >= plain or not spent):
-                    near.append(made.keys[at])
-        self._near = near
 
     def _ask(self, key: Key, account: Account, spent: int, now: float) -> int:
         left = self._left(key, account, now)
         ready = account.claimed - account.used
-        want = max(2 * spent, account.reserve(left), 1) - ready
+        want = max(2 * spent, account.reserve(left), int(spent > 0 or account.lacks)) - ready
+        account.lacks = False
         if now < self._healing:
             want = min(want, ceil(left / account.sharers))
         return min(max(0, want), MOST_AMOUNT)
-
-    def _lift(self, near: list[Key]) -> list[Told]:
-        """Keys that no other node has may use the whole limit."""
-        told: list[Told] = []
-        for key in near:
-            account = self.accounts[key]
-            if not account.strict:
-                account.lifted = True
-                told.append(Told(key, self.index, 0, 0, self._rules.limit))
-        return told
 
     def _share(self, key: Key, account: Account, news: tuple[int, int, int], now: float) -> None:
         """Take in what Redis says of a key that others have too."""
@@ -190,7 +188,7 @@ class Window:
         ready = account.claimed - account.used
         if ready <= 0:
             account.due = min(now + account.pause, self._room_at(key, account, now))
-        elif not self._over:
+        else:
             account.due = now
             self._set += 1
             heapq.heappush(self._timers, (now + max(IDLE, account.pause), self._set, key))
@@ -222,21 +220,14 @@ class Window:
         """The window is over: what is reserved and not used is given back, because the next one counts it, too."""
         self._over = True
         self._timers = []
-        told: list[Told] = []
-        for key, account in self.accounts.items():
-            if account.strict and account.claimed > account.used:
-                account.cap = account.used
-                self._dirty[key] = account
-                told.append(self._tell(key, account))
-        return told
+        return [told for key, account in self.accounts.items() for told in self._return(key, account)]
 
-    def _lose(self, now: float) -> None:
-        self._number = 0
-        self._healing = now + HEALING
-        for account in self.accounts.values():
-            account.claimed = 0
-            account.told = False
-        self._dirty = dict(self.accounts)
+    def _return(self, key: Key, account: Account) -> list[Told]:
+        if not account.strict or account.claimed <= account.used:
+            return []
+        account.cap = account.used
+        self._dirty[key] = account
+        return [self._tell(key, account)]
 
     def _tell(self, key: Key, account: Account) -> Told:
         return Told(key, self.index, account.others, account.before, account.cap)

@@ -77,9 +77,10 @@ class Roster:
         passed = self._clock() - self._at
         return [self._as_seen(self._told[name], passed, leader) for name in sorted(self._told)]
 
-    def name_of(self, boot: str) -> str:
-        """The name of a run; empty where it is not known."""
-        return next((name for name, each in self._told.items() if each.boot == boot), "")
+    def boot_of(self, name: str) -> str:
+        """The run of this name; empty where there is none."""
+        found = self._told.get(name)
+        return found.boot if found is not None else ""
 
     def is_alive(self, name: str) -> bool:
         """Whether a node was heard of lately."""

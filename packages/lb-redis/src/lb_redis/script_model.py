@@ -1,4 +1,4 @@
-"""What the script does, in Python: for simulations, which need neither Redis nor time. A test holds the two together."""
+"""What the script does, in Python: for simulations, without Redis. A test holds the two together."""
 
 from __future__ import annotations
 
@@ -56,8 +56,7 @@ class Model:
             previous = max(0, previous - max(0, own))
         if granted is not None:
             grant = granted[at]
-        elif ask > 0 or (ask < 0 and (total > claim or (own >= 0 and previous > 0))):
-            if room >= 1:
-                grant = min(abs(ask), ceil(floor(room) / max(1, sharers)))
-                counts.claims[key] = total = total + grant
+        elif room >= 1 and (ask > 0 or (ask < 0 and (total > claim or (own >= 0 and previous > 0)))):
+            grant = min(abs(ask), ceil(floor(room) / max(1, sharers)))
+            counts.claims[key] = total = total + grant
         return total, grant, previous, sharers

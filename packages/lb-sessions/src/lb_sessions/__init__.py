@@ -35,15 +35,16 @@ async def lifespan(balancer: LoadBalancer) -> AsyncIterator[None]:
     sticky = [(route, part) for route in balancer.routes.values() for _, part in route.parts]
     cookies = [(route, part) for route, part in sticky if isinstance(part, CookieSessions)]
     for _, part in cookies:
-        part.secret.made()
-    for collision in collisions((route, part.settings) for route, part in cookies):
-        log.warning("%s", collision)
+        part.ready()
+    if balancer.controls:
+        for collision in collisions((route, part.settings) for route, part in cookies):
+            log.warning("%s", collision)
     yield
 
 
 def build(route: Route, settings: StickySettings) -> CookieSessions | HeaderSessions:
     """The sticky sessions of a route."""
-    sessions = HeaderSessions(settings.header) if settings.header else CookieSessions(settings)
+    sessions = HeaderSessions(settings.header) if settings.header else CookieSessions(settings, route)
     route.keeps = sessions.keeps
     if not settings.header and is_session_name(settings.cookie):
         _warn_of_name(settings.cookie)

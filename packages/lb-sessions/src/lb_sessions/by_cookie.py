@@ -13,13 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lb_core import hookimpl
+from lb_core.sharing.figures import Figures
+from lb_sessions.agreed import Agreed
 from lb_sessions.cookie import Cookie
 from lb_sessions.obstacles import obstacle
 from lb_sessions.owners import Owners
 from lb_sessions.secret import Secret
 
 if TYPE_CHECKING:
-    from lb_core import Backend, Exchange, Pool
+    from lb_core import Backend, Exchange, Pool, Route
     from lb_sessions.settings import StickySettings
 
 MOST = 10_000
@@ -34,10 +36,14 @@ class CookieSessions:
     """
 
     __slots__ = (
+        "_agreed",
         "_begin",
         "_cookie",
         "_decided",
+        "_figures",
+        "_heir",
         "_owners",
+        "_route",
         "_sign",
         "_size",
         "_stands",
@@ -47,14 +53,18 @@ class CookieSessions:
         "settings",
     )
 
-    def __init__(self, settings: StickySettings) -> None:
+    def __init__(self, settings: StickySettings, route: Route | None = None) -> None:
         self.settings = settings
+        self._route = route if route is not None and route.sharing.memory is not None else None
+        self._agreed: Agreed | None = None
+        self._figures: Figures | None = None
+        self._heir = False
         self._cookie = Cookie(settings)
         self._sign, self._size, self._stands = self._cookie.sign, self._cookie.size, self._cookie.stands
         self._begin = len(self._sign)
         self._owners: dict[Pool, Owners] = {}
         self._decided: dict[Exchange, Backend | None] = {}
-        self.secret = Secret(settings)
+        self.secret = Secret(settings, heard=self._route is None or not self._route.sharing.seat)
         self.given = 0
         self.moved = 0
 
@@ -118,6 +128,8 @@ class CookieSessions:
             else:
                 self.moved += 1
                 exchange.flag("repicked")
+            if self._figures is not None:
+                self._figures.write((self.given, self.moved))
             token = self._owners_in(exchange.pool, self.secret.made()).token(now)
             tls = exchange.client_scheme == "https"
             exchange.response_headers.add("Set-Cookie", self._cookie.setting(token, tls=tls))
@@ -141,7 +153,35 @@ class CookieSessions:
             if (mine.secret, mine.secret_file) == (before.secret, before.secret_file):
                 self.secret = old.secret
             self.given, self.moved = old.given, old.moved
+            old._heir = True
+
+    def start(self) -> None:
+        """Have the same secret as the other processes that serve the route, and count with them."""
+        route = self._route
+        if route is None:
+            return
+        self._figures = Figures(route.sharing, f"sticky_sessions/{route.name}", 2)
+        if route.sharing.seat:
+            self._figures.write((self.given, self.moved))
+        if not self.settings.secret.get_secret_value():
+            self._agreed = Agreed(route, self.secret, self._owners.clear)
+            self._agreed.enter()
+
+    def close(self) -> None:
+        """Agree with nobody any more."""
+        if self._agreed is not None:
+            self._agreed.leave()
+        if self._figures is not None:
+            self._figures.close(release=not self._heir)
+        self._agreed = self._figures = None
+
+    def ready(self) -> None:
+        """Have the secret, before the first request."""
+        self.secret.made()
+        if self._agreed is not None:
+            self._agreed.tell()
 
     def describe(self) -> str:
         """How many clients were given a backend, and how many another one."""
-        return f"cookie {self.settings.cookie}: {self.given} clients given a backend, {self.moved} moved to another"
+        given, moved = self._figures.totals() if self._figures is not None else (self.given, self.moved)
+        return f"cookie {self.settings.cookie}: {given} clients given a backend, {moved} moved to another"

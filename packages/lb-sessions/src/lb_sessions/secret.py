@@ -3,14 +3,18 @@
 The file is made by the first process that gives out a cookie. It is written under another name and then linked to its
 own, which fails where there is one already: of two that start at once both read what the first has linked, and nobody
 ever reads half a secret. Where no file can be had, all routes share a secret that ends with the process.
+
+Where several processes need the same one (agreed.py) the oldest counts, by the time of its file.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import suppress
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes, token_hex
 from typing import TYPE_CHECKING
@@ -25,30 +29,51 @@ LARGEST = 4096
 
 
 class Secret:
-    """The secret of one route."""
+    """The secret of one route; `since` is the time of its making, in seconds since the epoch.
 
-    __slots__ = ("_found", "path")
+    One that is not `heard` does not say that it cannot be kept: another process does.
+    """
 
-    def __init__(self, settings: StickySettings) -> None:
+    __slots__ = ("_found", "_heard", "path", "since")
+
+    def __init__(self, settings: StickySettings, *, heard: bool = True) -> None:
         self.path = Path(settings.secret_file)
         self._found = settings.secret.get_secret_value().encode()
+        self._heard = heard
+        self.since = 0.0
 
     def existing(self) -> bytes:
         """The secret; nothing where there is none yet, and then nobody can have a cookie made with it."""
         if not self._found:
             with suppress(OSError, ValueError):
-                self._found = read(self.path)
+                self._take(read(self.path), _time_of(self.path))
         return self._found
 
     def made(self) -> bytes:
         """The secret, made where there is none."""
         if not self._found:
             try:
-                self._found = read_or_create(self.path)
+                self._take(read_or_create(self.path), _time_of(self.path))
             except (OSError, ValueError) as error:
-                _warn(self.path, getattr(error, "strerror", None) or str(error))
-                self._found = _of_this_process()
+                if self._heard:
+                    _warn(self.path, getattr(error, "strerror", None) or str(error))
+                self._take(*_of_this_process())
         return self._found
+
+    def yields_to(self, other: bytes, since: float) -> bool:
+        """Whether another secret is older than this one, or there is none here."""
+        mine = self.existing()
+        return not mine or (since, sha256(other).digest()) < (self.since, sha256(mine).digest())
+
+    def adopt(self, other: bytes, since: float, *, keep: bool) -> None:
+        """Use another from now on; with `keep` also after a restart, where its file can be written."""
+        self._take(other, since)
+        if keep:
+            with suppress(OSError):
+                _replace(self.path, other, since)
+
+    def _take(self, found: bytes, since: float) -> None:
+        self._found, self.since = found, since
 
 
 def read(path: Path) -> bytes:
@@ -93,9 +118,30 @@ def _publish(new: Path, path: Path) -> None:
             os.rename(new, path)
 
 
+def _replace(path: Path, data: bytes, since: float) -> None:
+    """Put another secret in the place of the one that was kept, with the time of its making."""
+    with suppress(OSError, ValueError):
+        if read(path) == data:
+            return
+    new = path.with_name(f".{path.name}.{token_hex(8)}")
+    try:
+        _write(new, data)
+        os.utime(new, (since, since))
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _time_of(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed since it was read
+        return time.time()
+
+
 @cache
-def _of_this_process() -> bytes:
-    return token_bytes(SIZE)
+def _of_this_process() -> tuple[bytes, float]:
+    return token_bytes(SIZE), time.time()
 
 
 @cache  # once, however many routes share the file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lb_core import Feature, Use, hookimpl
-from lb_split import kinds, mirror
+from lb_split import kinds, mirror, of_workers
 from lb_split.command import SHIFT
 from lb_split.mirror import Mirror, MirrorSettings
 from lb_split.settings import SELF, SplitSettings
@@ -14,7 +14,7 @@ from lb_split.split import Split
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lb_core import Command
+    from lb_core import Command, Route
 
 __all__ = ["Mirror", "Split"]
 
@@ -22,8 +22,14 @@ __all__ = ["Mirror", "Split"]
 @hookimpl
 def register_features() -> Iterator[Feature]:
     """`split` and `mirror`."""
-    yield Feature("split", kinds.build, SplitSettings, uses=_pools)
+    yield Feature("split", build, SplitSettings, uses=_pools)
     yield Feature("mirror", mirror.build, MirrorSettings, uses=_shadow)
+
+
+def build(route: Route, settings: SplitSettings) -> Split:
+    """The split of a route."""
+    made = kinds.KINDS if route.sharing.memory is None else of_workers.KINDS
+    return made[settings.sticks_by](route, settings)
 
 
 @hookimpl

@@ -74,8 +74,3 @@ class SplitByCookie(Split):
 
 
 KINDS: dict[str, type[Split]] = {"request": Split, "cookie": SplitByCookie, "client": SplitByClient}
-
-
-def build(route: Route, settings: SplitSettings) -> Split:
-    """The split of a route."""
-    return KINDS[settings.sticks_by](route, settings)

@@ -5,6 +5,7 @@
     absent     a pool without candidates is passed over, and the others share what was its share
     rollback   a pool that fails more often than the stable one loses its weight, until somebody changes it
     shift      other weights, at once and without a reload
+    together   a shift and a rollback reach every process and node that has the same section (told.py)
 
 Nothing is asked of the pools on the way of a request: they tell when their candidates change, and the next request
 finds out who takes part. While no pool with a weight has candidates the split stands aside, and the request begins
@@ -22,12 +23,15 @@ from lb_split.points import borders
 from lb_split.rollback import verdict
 from lb_split.rules import rule_of
 from lb_split.shares import percent, shifted
+from lb_split.told import Told
 from lb_split.turns import turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lb_core import Exchange, Pool, Route
+    from lb_split.outcomes import Outcomes
+    from lb_split.recent_of_all import Sum
     from lb_split.settings import SplitSettings
 
     Rule = tuple[Callable[[Exchange], bool], Part]
@@ -50,6 +54,7 @@ class Split:
         rules = [(rule_of(each), part) for each, part in zip(settings.pools, self.parts, strict=True)]
         self._rules: list[Rule] = [(rule, part) for rule, part in rules if rule is not None]
         self._watches = settings.rollback.enabled
+        self._told = Told(route, settings, self._take)
         self._heard: list[Pool] = []
         self._unsettled = True
         self._taking_part: list[Part] = []
@@ -94,8 +99,9 @@ class Split:
             part.weight = after[part.name]
             part.rolled_back = part.rolled_back and part.name not in wanted
             if part.name in wanted:
-                part.recent.clear()
+                self._forget(part)
         self._unsettled = True
+        self._told.tell(self.weights, self.rolled_back, wanted)
         details = {"before": before, "after": after}
         self._tell("split_shifted", ", ".join(self._shares()), details)
 
@@ -103,6 +109,11 @@ class Split:
     def weights(self) -> dict[str, float]:
         """The weights now, by pool."""
         return {part.name: part.weight for part in self.parts}
+
+    @property
+    def rolled_back(self) -> list[str]:
+        """The pools that were taken out because they failed."""
+        return [part.name for part in self.parts if part.rolled_back]
 
     def inherit(self, old: Split) -> None:
         """Go on with the counts and, where the section is the same, with the weights as they were shifted."""
@@ -115,11 +126,18 @@ class Split:
             part.requests, part.failed = known.requests, known.failed
             if same:
                 part.weight, part.rolled_back, part.recent = known.weight, known.rolled_back, known.recent
-        if same and type(old) is type(self):
-            self._carry_on(old)
+        if same:
+            self._told.carry_on(old._told)
+            if type(old) is type(self):
+                self._carry_on(old)
+
+    def start(self) -> None:
+        """Tell the other processes, and hear them."""
+        self._told.enter(lambda: (self.weights, self.rolled_back))
 
     def close(self) -> None:
-        """Listen to the pools no more."""
+        """Listen to the pools no more, nor to other processes."""
+        self._told.leave()
         for pool in self._heard:
             pool.on_change.remove(self._changed)
         self._heard.clear()
@@ -133,10 +151,11 @@ class Split:
         now, window = self._clock(), self._settings.rollback.window
         lines = []
         for part, share in zip(self.parts, self._shares(), strict=True):
-            part.recent.advance(now)
-            recent = f", {part.recent.ratio:.1%} of {part.recent.requests} in {window:g}s" if self._watches else ""
+            lately = self._lately(part, now)
+            recent = f", {lately.ratio:.1%} of {lately.requests} in {window:g}s" if self._watches else ""
             state = ", rolled back" if part.rolled_back else "" if part.pool.candidates else ", no candidates"
-            lines.append(f"{share}: {part.requests} requests, {part.failed} failed{recent}{state}")
+            requests, failed = self._counted(part)
+            lines.append(f"{share}: {requests} requests, {failed} failed{recent}{state}")
         return lines
 
     def _shares(self) -> list[str]:
@@ -186,19 +205,42 @@ class Split:
         self._taking_part = [part for part in self.parts if part.name in {each.name for each in old._taking_part}]
         self._weights, self._turns, self._borders = old._weights, old._turns, old._borders
 
+    # what was counted
+
+    def _counted(self, part: Part) -> tuple[int, int]:
+        """Requests and failures so far."""
+        return part.requests, part.failed
+
+    def _lately(self, part: Part, now: float) -> Outcomes | Sum:
+        """How a part has fared within the window."""
+        part.recent.advance(now)
+        return part.recent
+
+    def _forget(self, part: Part) -> None:
+        """What a part did before counts no more."""
+        part.recent.clear()
+
+    def _take(self, weights: Mapping[str, float], rolled_back: Iterable[str], cleared: Iterable[str]) -> None:
+        """Follow what another process has done: it told the event."""
+        for part in self.parts:
+            part.weight, part.rolled_back = weights[part.name], part.name in rolled_back
+            if part.name in cleared:
+                self._forget(part)
+        self._unsettled = True
+
     # rollback
 
     def _judge(self, part: Part, now: float) -> None:
         stable = self._stable
-        stable.recent.advance(now)
         rollback = self._settings.rollback
-        if not self._serves(stable) or not verdict(part.recent, stable.recent, rollback):
+        mine, theirs = self._lately(part, now), self._lately(stable, now)
+        if not self._serves(stable) or not verdict(mine, theirs, rollback):
             return
         weight, part.weight, part.rolled_back = part.weight, 0.0, True
         if not any(each.weight for each in self.parts):
             stable.weight = weight
         self._unsettled = True
-        mine, theirs = part.recent, stable.recent
+        self._told.tell(self.weights, self.rolled_back)
         details = {
             "pool": part.name,
             "weight": weight,

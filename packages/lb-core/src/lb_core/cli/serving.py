@@ -41,6 +41,9 @@ def _duration(_ctx: click.Context, _option: click.Parameter, text: str) -> float
     show_default=True,
     help="How long requests in flight may take when it is stopped.",
 )
+@click.option(
+    "--workers", metavar="N", help="Processes that carry traffic, or auto for one a core. Default: the file's, or 1."
+)
 def run(
     backends: tuple[str, ...],
     path: str | None,
@@ -48,6 +51,7 @@ def run(
     strategy: str | None,
     access_log: str | None,
     drain: float,
+    workers: str | None,
 ) -> int:
     """Serve a configuration file, or backends alone.
 
@@ -77,17 +81,20 @@ def run(
         overrides["access_log"] = {"format": access_log}
     if strategy:
         overrides["routes"] = {"*": {"strategy": strategy}}
+    if workers:
+        overrides["workers"] = workers
     balancer = open_balancer(file, overrides) if file else balancer_for(backends, overrides)
 
     import asyncio
 
     from lb_core.console import EventLines, log_to_stderr
-    from lb_core.server import Server, loop_factory
+    from lb_core.server import Server, loop_factory, nursery_for
 
     log_to_stderr(balancer.config.log_level)
     balancer.plugins.add(EventLines(), "console")
+    nursery = nursery_for(balancer)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(Server(balancer, drain=drain, control=True)))
+        return runner.run(_serve(Server(balancer, drain=drain, control=True, nursery=nursery)))
 
 
 async def _serve(server: Server) -> int:

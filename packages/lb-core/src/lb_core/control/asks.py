@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from lb_core import __version__
@@ -34,10 +35,11 @@ class Asks:
             "explain": self._explain,
         }
 
-    def answer(self, line: bytes) -> bytes:
+    async def answer(self, line: bytes) -> bytes:
         """The answer to a line, a line too; whatever the line is, nothing is raised."""
         try:
-            answer: dict[str, object] = {"ok": True, "result": self._ask(line)}
+            result = self._ask(line)
+            answer: dict[str, object] = {"ok": True, "result": await result if isawaitable(result) else result}
         except LbError as error:
             answer = {"ok": False, "error": str(error)}
         except (Exception, SystemExit) as error:

@@ -119,7 +119,7 @@ class ControlSocket:
                 return
             if not line.endswith(b"\n"):
                 return
-            await self._write(writer, self._asks.answer(line))
+            await self._write(writer, await self._asks.answer(line))
 
     async def _refuse(self, writer: asyncio.StreamWriter, why: bytes) -> None:
         await self._write(writer, b'{"ok": false, "error": "%b"}\n' % why)

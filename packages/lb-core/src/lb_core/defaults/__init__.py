@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lb_core.defaults.backends import BACKENDS
 from lb_core.defaults.ejection import EjectionSettings, build
 from lb_core.defaults.least_connections import LeastConnections
 from lb_core.defaults.nodes import NODES
@@ -32,3 +33,4 @@ def register_features() -> Iterator[Feature]:
 def register_commands() -> Iterator[Command]:
     """Offer the commands that need no plugin."""
     yield NODES
+    yield BACKENDS

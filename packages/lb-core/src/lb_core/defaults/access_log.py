@@ -50,14 +50,22 @@ _CLF = b'%b - - [%b] "%b %b HTTP/%b" %d %d "%b" "%b"\n'
 class AccessLog:
     """Writes a line when an exchange ends; registered for every route.
 
-    `file` is a path, or `-` for standard output. Raises StartError where it cannot be opened. `lifespan` flushes once a
+    `file` is a path, or `-` for standard output. Where other processes write to it too, `together` is the descriptor of
+    a file that all of them have open, to take turns by. Raises StartError where it cannot be opened. `lifespan` flushes once a
     second and writes in a thread; without it `flush` writes at once.
     """
 
-    def __init__(self, format: Format, file: str = "-", *, clock: Callable[[], float] = time.time) -> None:  # noqa: A002
+    def __init__(
+        self,
+        format: Format,  # noqa: A002
+        file: str = "-",
+        *,
+        clock: Callable[[], float] = time.time,
+        together: int | None = None,
+    ) -> None:
         if format not in ("json", "clf"):
             raise ValueError(f"access log format {format!r} is not json or clf")
-        self._writer = LogWriter(file)
+        self._writer = LogWriter(file, together=together)
         self._clock = clock
         self._line = self._json if format == "json" else self._clf
         self._stamp = b""

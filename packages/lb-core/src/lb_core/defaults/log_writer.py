@@ -16,6 +16,7 @@ import select
 from queue import SimpleQueue
 from threading import Thread
 
+from lb_core.defaults.taking_turns import Turns, needs_turns, portions
 from lb_core.errors import StartError
 
 WAITING_MOST = 8 << 20
@@ -35,7 +36,7 @@ class LogWriter:
     A file that is not there yet is made by `start` or the first line: `lb check` leaves nothing behind.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, *, together: int | None = None) -> None:
         self.name = "standard output" if file == STDOUT else file
         self._path = "" if file == STDOUT else file
         self._descriptor = self._open_existing()
@@ -45,6 +46,7 @@ class LogWriter:
         self._taken = 0
         self._done = 0
         self._reopen = False
+        self._together = Turns(together) if together is not None else None
         self._failing = False
         self.lost = 0
 
@@ -134,6 +136,8 @@ class LogWriter:
         try:
             if self._descriptor < 0:
                 self._descriptor = self._open()
+            if self._together is not None and lines and needs_turns(self._descriptor):
+                rest = self._write_in_turn(self._together, lines)
             while rest:
                 rest = rest[self._write_some(rest) :]
         except OSError as error:
@@ -142,6 +146,15 @@ class LogWriter:
         if self._failing and lines:
             self._failing = False
             log.warning("access log: %s can be written again; %d bytes were lost", self.name, self.lost)
+
+    def _write_in_turn(self, turns: Turns, lines: bytes) -> memoryview:
+        """Write beside other processes, line by line; returns what is left, which is nothing."""
+        for portion in portions(lines):
+            rest = portion
+            with turns.turn(len(portion)):
+                while rest:
+                    rest = rest[self._write_some(rest) :]
+        return memoryview(b"")
 
     def _write_some(self, lines: memoryview) -> int:
         try:

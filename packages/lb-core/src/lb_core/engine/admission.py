@@ -87,7 +87,7 @@ class Admission:
             self._clients.clear()
             for connection in connections:
                 connection.client_key = ""
-                self._count(connection, _key(connection))
+                self._count(connection, key_of(connection))
         self._per_client = per_client
 
     def admit(self, connection: Downstream) -> bool:
@@ -104,7 +104,7 @@ class Admission:
 
     def admit_client(self, connection: Downstream) -> bool:
         """Whether its client may have one more; else it has been refused."""
-        key = _key(connection)
+        key = key_of(connection)
         if key and self._clients[key] >= self._per_client:
             self._refuse(connection, "per_client")
             return False
@@ -173,7 +173,7 @@ class Refused(asyncio.Protocol):
         self._admission.lingering -= 1
 
 
-def _key(connection: Downstream) -> str:
+def key_of(connection: Downstream) -> str:
     """What the connection counts as, "" where it is not counted: a trusted proxy, or a socket without addresses."""
     return "" if connection.origin.trusted else client_key(connection.origin.peer)
 

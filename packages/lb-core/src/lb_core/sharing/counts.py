@@ -4,9 +4,10 @@
     arrivals    theoretical arrival times (GCRA)           `ArrivalCounts`
     gauge       how many are under way                     `GaugeCounts`
 
-Among the processes of a node nothing is sent: each adds in its own section of a table in shared memory, and reads those
-of the others (counts_table.py). A worker that ends leaves what it had counted to the section of those that are gone, and
-what it had under way is cleared. What other nodes have counted stands in a section that the control process writes:
+Among the processes of a node nothing is sent: each adds in its own section of a table in shared memory, and reads
+those of the others (counts_table.py). A worker that ends leaves what it had counted to the section of those that are
+gone, and what it had under way is cleared. What other nodes have counted stands in a section that the control process
+writes:
 
     worker     add  --changes-->  control process  --take_changes-->  exchange  ==>  the other nodes
     worker     reads its table  <--set_elsewhere--  control process   <--  exchange  <==
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from lb_core.sharing.counts_changes import Changes
 from lb_core.sharing.counts_node import CountsNode, Key
 from lb_core.sharing.counts_table import (
+    CAPS,
     ELSEWHERE,
     FOLDED,
     KEPT,
@@ -37,12 +39,13 @@ from lb_core.sharing.counts_table import (
 if TYPE_CHECKING:
     from lb_core.sharing.sharing import Sharing
 
-Place = list[int]
-"""A key's fingerprint, its bucket, its place in the own section; then for each other section a generation and a place.
-"""
-FINGERPRINT, BUCKET, OWN, OTHERS = 0, 1, 2, 3
-NEVER = -1
-"""The generation of a bucket that was not looked at yet."""
+Kind = Literal["windows", "arrivals", "gauge"]
+Spot = tuple[int, float, int]
+"""In another's section: the cell of the bucket's generation, what that was, and where the key is, or 0."""
+Place = tuple[float, int, list[Spot], list[Spot]]
+"""A key's fingerprint, where it is in the own section, in those of other processes, and in that of other nodes."""
+PLACES = 32_768
+"""How many places are kept at most, at 600 bytes; to find a key's again takes 3 us."""
 
 
 class SharedCounts:
@@ -52,7 +55,9 @@ class SharedCounts:
     after the last `drop` they are gone, and their memory with them. Two of the same name and size are the same.
     """
 
-    kind: ClassVar[Literal["windows", "arrivals", "gauge"]]
+    kind: ClassVar[Kind]
+    clustered: ClassVar[bool] = False
+    """Whether they are read together with what other nodes have counted."""
 
     def __init__(self, sharing: Sharing, name: str, *, most: int, limit: float, window: float) -> None:
         assert sharing.memory is not None
@@ -65,13 +70,13 @@ class SharedCounts:
         self.changes = Changes(sharing, name)
         self._area = f"counts/{name}/{buckets}"
         self._buckets = buckets
-        self._half = most // 2
+        self._half = min(most, PLACES) // 2
         self._holders = 0
         self._young: dict[Key, Place] = {}
         self._old: dict[Key, Place] = {}
         self._retired: dict[Key, Place] = {}
         self._use(Table(sharing.memory.area(self._area, Table.size(buckets)), buckets))
-        if self._cells[self._own + USED] and sharing.seat:
+        if sharing.seat and (self._cells[self._own + USED] or self._cells[self._own + FOLDED]):
             self._table.clear(self._own)  # somebody had this seat before, and its counts are kept already
         self._hears = (
             (sharing.on_seats, self._follow),
@@ -143,30 +148,28 @@ class SharedCounts:
 
     def adopt(self, old: SharedCounts) -> None:
         """Take over what this process has counted in others of another size."""
-        table, its = self._table, old._table
-        sections = (self.sharing.seat, KEPT, ELSEWHERE) if self.sharing.seat == 0 else (self.sharing.seat,)
-        for number in sections:
+        table, its, cells = self._table, old._table, self._cells
+        for number in (0, KEPT, ELSEWHERE) if self.sharing.seat == 0 else (self.sharing.seat,):
             section = table.section(number)
             for _, fingerprint, first, second in its.entries(its.section(number)):
                 at = table.claim(section, fingerprint)
-                self._cells[at + 1], self._cells[at + 2] = first, second
+                cells[at + 1], cells[at + 2] = first, second
             for cell in (REFUSED, REFUSED_LAST):
-                self._cells[section + cell] = its.cells[its.section(number) + cell]
+                cells[section + cell] = its.cells[its.section(number) + cell]
         self._follow()
 
     def note_refused(self, now: float) -> float:
         """Count a refusal; returns when the last one before it was in this node, by the same clock as `now`."""
-        numbers, last = self._table.numbers, 0.0
-        for section in (self._own, *self._sections):
-            last = max(last, numbers[section + REFUSED_LAST])
-        self._cells[self._own + REFUSED] += 1
-        numbers[self._own + REFUSED_LAST] = now
+        cells = self._cells
+        last = max(cells[section + REFUSED_LAST] for section in self._everywhere())
+        cells[self._own + REFUSED] += 1
+        cells[self._own + REFUSED_LAST] = now
         return last
 
     @property
     def refused(self) -> int:
         """How many were refused in this node."""
-        return sum(self._cells[section + REFUSED] for section in self._everywhere())
+        return int(sum(self._cells[section + REFUSED] for section in self._everywhere()))
 
     def __len__(self) -> int:
         """How many keys count now, in this node."""
@@ -209,19 +212,16 @@ class SharedCounts:
             if self._counts_now(first, second):
                 self._keep(at, fingerprint)
         cells[kept + REFUSED] += cells[gone + REFUSED]
-        table.numbers[kept + REFUSED_LAST] = max(
-            table.numbers[kept + REFUSED_LAST], table.numbers[gone + REFUSED_LAST]
-        )
-        cells[gone + REFUSED] = 0
-        cells[gone + FOLDED] = 1
+        cells[kept + REFUSED_LAST] = max(cells[kept + REFUSED_LAST], cells[gone + REFUSED_LAST])
+        cells[gone + REFUSED], cells[gone + FOLDED] = 0.0, 1.0
 
     # what the kinds are made of
 
-    def _counts_now(self, first: int, second: int) -> bool:
+    def _counts_now(self, first: float, second: float) -> bool:
         """Whether the words of an entry still mean something."""
         raise NotImplementedError
 
-    def _keep(self, at: int, fingerprint: int) -> None:
+    def _keep(self, at: int, fingerprint: float) -> None:
         """Add the entry of a worker that is gone to what is kept."""
         raise NotImplementedError
 
@@ -230,20 +230,26 @@ class SharedCounts:
         self._cells = table.cells
         self._own = table.section(self.sharing.seat)
         self._elsewhere = table.section(ELSEWHERE)
+        self._caps = table.section(CAPS) - self._elsewhere
         self._sections: tuple[int, ...] = ()
+        self._forget()
         self._follow()
 
     def _follow(self) -> None:
-        """Other processes count, or another part of the limit holds: every place must be looked up anew."""
+        """Other processes count, or another part of the limit holds."""
         sharing, table = self.sharing, self._table
-        kept = table.section(KEPT)
         sections = [table.section(seat) for seat in sharing.seats if seat and seat != sharing.seat]
+        kept = table.section(KEPT)
         if self._cells[kept + USED]:
             sections.append(kept)
-        if sections != list(self._sections) or not self._young:
+        if tuple(sections) != self._sections:
             self._sections = tuple(sections)
-            self.turn()
-            self.turn()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Every place must be found anew."""
+        self.turn()
+        self.turn()
 
     def _everywhere(self) -> tuple[int, ...]:
         return (self._own, *self._sections)
@@ -252,10 +258,7 @@ class SharedCounts:
         """The place of a key that is not among the young ones."""
         place = self._old.pop(key, None)
         if place is None:
-            fingerprint = self.node.fingerprint(key)
-            own = self._claim(fingerprint)
-            others = [NEVER, 0] * (len(self._sections) + 1)  # the last is what other nodes have
-            place = [fingerprint, self._table.bucket(fingerprint), own, *others]
+            place = self._meet(key)
         young = self._young
         young[key] = place
         if len(young) >= self._half:
@@ -267,16 +270,39 @@ class SharedCounts:
                 retired.popitem()
         return place
 
-    def _claim(self, fingerprint: int) -> int:
+    def _meet(self, key: Key) -> Place:
+        """The place of a key, which gets one in the own section if it had none."""
+        fingerprint = self.node.fingerprint(key)
+        bucket = self._table.bucket(fingerprint)
+        own = self._claim(fingerprint)
+        others = [self._spot(section + bucket, fingerprint) for section in self._sections]
+        elsewhere = [self._spot(self._elsewhere + bucket, fingerprint)] if self.clustered else []
+        return fingerprint, own, others, elsewhere
+
+    def _claim(self, fingerprint: float) -> int:
         return self._table.claim(self._own, fingerprint)
 
-    def _again(self, place: Place) -> int:
-        """Another key was given this one's entry: find it another."""
-        own = place[OWN] = self._claim(place[FINGERPRINT])
-        return own
+    def _again(self, key: Key) -> Place:
+        """Another key was given this one's entry in the own section: find it another."""
+        place = self._young[key] = self._meet(key)
+        return place
 
-    def _look(self, place: Place, number: int, section: int) -> int:
-        """Another key has come into the bucket of that section: where this one is there now, or 0."""
-        place[number] = self._cells[section + place[BUCKET]]
-        at = place[number + 1] = self._table.find(section, place[FINGERPRINT])
+    def _look(self, place: Place) -> None:
+        """Other keys have come into this one's bucket of another section: see where it is there now."""
+        for spots in place[2:]:
+            for number, (generation, known, _) in enumerate(spots):
+                if self._cells[generation] != known:
+                    spots[number] = self._spot(generation, place[0])
+
+    def _spot_elsewhere(self, place: Place) -> int:
+        """Where other nodes' counts of a key are, or 0."""
+        generation, known, at = place[3][0]
+        if self._cells[generation] != known:
+            self._look(place)
+            at = place[3][0][2]
         return at
+
+    def _spot(self, bucket: int, fingerprint: float) -> Spot:
+        """Where a key is in a bucket, with the generation that it had before one looked."""
+        known = self._cells[bucket]
+        return bucket, known, self._table.find_in(bucket, fingerprint)

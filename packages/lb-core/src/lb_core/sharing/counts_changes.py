@@ -23,6 +23,10 @@ EVERY = 0.02
 SOONEST = 0.002
 """Urgent or not: no worker sends more often than this."""
 
+HUNDREDTH = 100
+FEWEST = 4
+"""The changes of a key are urgent when they are a hundredth of the limit, but not below this."""
+
 
 class Changes:
     """The additions of one name that are still to be told."""
@@ -59,6 +63,20 @@ class Changes:
             self._due = True
             self.later(EVERY, self._send)
         return amount
+
+    def tell(self, key: Key, index: int, amount: float, left: float, limit: float, each: float = 1.0) -> None:
+        """Note what was added, which is urgent when it is much of the limit, or as much as there is `left` of it.
+
+        `each` is what one request adds. A request that does not pass leaves less than nothing, and is not urgent.
+        """
+        untold = self.note(key, index, amount)
+        if amount > 0 and left >= 0 and (untold > left or untold >= each * max(FEWEST, limit // HUNDREDTH)):
+            self.hurry()
+
+    def ask(self, key: Key, index: int) -> None:
+        """Requests of a key are refused only until other nodes are heard of."""
+        self.note(key, index, 0)
+        self.hurry()
 
     def hurry(self) -> None:
         """The exchange should come now: so much of a limit is used that the others must know."""

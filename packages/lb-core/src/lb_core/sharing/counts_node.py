@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 AREA = "counts"
 SECRET = 32
-FINGERPRINT = (1 << 63) - 1
+FINGERPRINT = (1 << 53) - 1
 
 Key = str | bytes
 
@@ -37,10 +37,11 @@ class CountsNode:
             self.align()
         self._secret = bytes(self._bytes)
 
-    def fingerprint(self, key: Key) -> int:
-        """63 bits that stand for a key in memory; whoever does not know the secret finds no two keys with the same."""
+    def fingerprint(self, key: Key) -> float:
+        """53 bits that stand for a key in memory, never 0; without the secret nobody finds two keys with the same."""
         data = b"s" + key.encode("utf-8", "surrogatepass") if isinstance(key, str) else b"b" + key
-        return (int.from_bytes(blake2b(data, digest_size=8, key=self._secret).digest(), "little") & FINGERPRINT) or 1
+        digest = blake2b(data, digest_size=8, key=self._secret).digest()
+        return float((int.from_bytes(digest, "little") & FINGERPRINT) or 1)
 
     def phase(self) -> float:
         """What to add to `time.monotonic` for the clock by which windows are aligned."""

@@ -1,18 +1,19 @@
 """A table of keys in shared memory: a section for each process, which that process alone writes.
 
-    section   [used, refused, refused last, folded][directory: where the entries are, in order of arrival][bucket][bucket]…
-    bucket    [generation][fingerprint, word, word] x 5                        128 bytes, two lines of the cache
+    section   [used, refused, refused last, folded]   [directory: where entries are]   [bucket] [bucket] …
+    bucket    [generation]   [fingerprint, word, word] x 5                 128 bytes, two lines of the cache
 
-A key has its bucket by its fingerprint, the same in all sections, and there one of five entries. Whoever looks for a key
-in another's section remembers where it was, or that it was not there, together with the bucket's generation: that moves
-on whenever another key comes into the bucket, so one comparison tells whether what is remembered still holds.
+A key has its bucket by its fingerprint, the same in all sections, and there one of five entries. Whoever looks for a
+key in another's section remembers where it was, or that it was not there, together with the bucket's generation: that
+moves on whenever another key comes into the bucket, so one comparison tells whether what is remembered still holds.
 
 A full bucket gives up the entry with the smallest words: words of windows begin with the window's number and go on with
-the count, and those of arrivals are times, so that is the one of the oldest window, and of these the one with the lowest
-count. A flood of new keys pushes out its own kind, not those that are near their limit.
+the count, and those of arrivals are times, so that is the one of the oldest window, and of these the one with the
+lowest count. A flood of new keys pushes out its own kind, not those that are near their limit.
 
-What a word means is the affair of the class that writes it. A store of 8 bytes is whole; of several stores the
-generation is the last.
+What a word means is the affair of the class that writes it. All cells are floating-point numbers of 8 bytes, and hold
+whole numbers to 53 bits exactly: CPython reads and adds them at half the price of such integers. A store of 8 bytes is
+whole; of several stores the generation is the last.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from lb_core.sharing.fence import fence
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SEATS = 64
 KEPT = 64
 """The section, written by the control process, of what workers had counted that are no more."""
 ELSEWHERE = 65
@@ -41,7 +41,7 @@ PAGE = 512
 """All sizes here are in cells of 8 bytes."""
 
 USED, REFUSED, REFUSED_LAST, FOLDED = 0, 1, 2, 3
-"""Cells of the header; FOLDED: whoever had this section is gone, and what it had counted is kept."""
+"""Cells of the header. FOLDED: whoever had this section is gone, and what it had counted is kept."""
 MEAN = 2.5
 """How many of a bucket's five entries are taken, on the average and at most, when all keys are there."""
 
@@ -54,15 +54,11 @@ def buckets_for(most: int) -> int:
 class Table:
     """Sections and entries, found by a fingerprint. An entry is known by the index of its first cell, never 0."""
 
-    __slots__ = ("cells", "mask", "numbers", "_directory", "_first", "_stride")
+    __slots__ = ("_first", "_mask", "_stride", "cells")
 
     def __init__(self, area: memoryview, buckets: int) -> None:
-        area = area[: self.size(buckets)]
-        self.cells: memoryview[int] = area.cast("q")
-        self.numbers: memoryview[float] = area.cast("d")
-        """The same cells, as floating-point numbers."""
-        self.mask = buckets - 1
-        self._directory = HEADER
+        self.cells: memoryview[float] = area[: self.size(buckets)].cast("d")
+        self._mask = buckets - 1
         self._first = _first_bucket(buckets)
         self._stride = _stride(buckets)
 
@@ -75,17 +71,21 @@ class Table:
         """The first cell of a section, its header."""
         return number * self._stride
 
-    def bucket(self, fingerprint: int) -> int:
+    def bucket(self, fingerprint: float) -> int:
         """The cells from a section's begin to the bucket of a fingerprint."""
-        return self._first + (fingerprint & self.mask) * BUCKET
+        return self._first + (int(fingerprint) & self._mask) * BUCKET
 
-    def find(self, section: int, fingerprint: int) -> int:
+    def find(self, section: int, fingerprint: float) -> int:
         """Where a key is in the section that begins at `section`, or 0."""
-        begin = section + self.bucket(fingerprint) + 1
-        ways = self.cells[begin : begin + WAYS * ENTRY : ENTRY].tolist()
+        return self.find_in(section + self.bucket(fingerprint), fingerprint)
+
+    def find_in(self, bucket: int, fingerprint: float) -> int:
+        """Where a key is in the bucket that begins at `bucket`, or 0."""
+        begin = bucket + 1
+        ways: tuple[float, ...] = tuple(self.cells[begin : begin + WAYS * ENTRY : ENTRY].tolist())
         return begin + ENTRY * ways.index(fingerprint) if fingerprint in ways else 0
 
-    def claim(self, section: int, fingerprint: int, *, idle_only: bool = False) -> int:
+    def claim(self, section: int, fingerprint: float, *, idle_only: bool = False) -> int:
         """The place of a key in the writer's own section, which it gets if it had none; with zeros then.
 
         With `idle_only` only an entry whose first word is zero is given up for it; 0 where there is none.
@@ -98,20 +98,20 @@ class Table:
         if idle_only and cells[at] and cells[at + 1]:
             return 0
         if not cells[at]:
-            used = cells[section + USED]
-            cells[section + self._directory + used] = at - section
+            used = int(cells[section + USED])
+            cells[section + HEADER + used] = at - section
             cells[section + USED] = used + 1
-        cells[at + 1] = cells[at + 2] = 0
+        cells[at + 1] = cells[at + 2] = 0.0
         cells[at] = fingerprint
         fence()
         cells[bucket] += 1
         return at
 
-    def entries(self, section: int) -> Iterator[tuple[int, int, int, int]]:
+    def entries(self, section: int) -> Iterator[tuple[int, float, float, float]]:
         """Of every entry of a section: where it is, its fingerprint, and its two words."""
-        cells, begin = self.cells, section + self._directory
-        for offset in cells[begin : begin + cells[section + USED]].tolist():
-            at = section + offset
+        cells, begin = self.cells, section + HEADER
+        for offset in cells[begin : begin + int(cells[section + USED])].tolist():
+            at = section + int(offset)
             fingerprint, first, second = cells[at : at + ENTRY].tolist()
             yield at, fingerprint, first, second
 
@@ -119,16 +119,16 @@ class Table:
         """Empty a section of the writer's own."""
         cells = self.cells
         for at, *_ in self.entries(section):
-            cells[at] = cells[at + 1] = cells[at + 2] = 0
+            cells[at] = cells[at + 1] = cells[at + 2] = 0.0
             within = at - section - self._first
-            cells[section + self._first + within - within % BUCKET] += 1
+            cells[at - within % BUCKET] += 1
         for number in (USED, REFUSED, REFUSED_LAST, FOLDED):
-            cells[section + number] = 0
+            cells[section + number] = 0.0
 
-    def _worth(self, at: int) -> int:
+    def _worth(self, at: int) -> float:
         """How much would be lost with an entry; nothing with an empty one."""
         fingerprint, first, second = self.cells[at : at + ENTRY].tolist()
-        return max(first, second, 0) if fingerprint else -1
+        return max(first, second, 0.0) if fingerprint else -1.0
 
 
 def _first_bucket(buckets: int) -> int:

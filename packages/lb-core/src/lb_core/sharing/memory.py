@@ -42,6 +42,9 @@ class Memory:
         self.areas: dict[str, Place] = dict(areas or {})
         self._maps: dict[str, memoryview] = {}
         self._free: list[Place] = []
+        self._left: list[Place] = []
+        self.shared = False
+        """Whether workers may still use what was released, until `settle`."""
 
     def area(self, name: str, size: int) -> memoryview:
         """The area of that name, of at least `size` bytes; the control process makes it where there is none.
@@ -67,10 +70,21 @@ class Memory:
         return view
 
     def release(self, name: str) -> None:
-        """Nobody uses the area any more: its pages are given back, its place may be another's."""
+        """Nobody uses the area any more: its pages are given back, its place may be another's.
+
+        Where there are workers, that waits until all of them have the configuration that does without it (`settle`).
+        """
         self._maps.pop(name, None)
         place = self.areas.pop(name, None)
         if place is not None and self.owner:
+            self._left.append(place)
+            if not self.shared:
+                self.settle()
+
+    def settle(self) -> None:
+        """Give back what was released: no process has it mapped any more."""
+        while self._left:
+            place = self._left.pop()
             _give_back(self.descriptor, place)
             self._free.append(place)
 
@@ -96,7 +110,7 @@ class Memory:
             if place[1] == size:
                 self._free.remove(place)
                 return place
-        begin = max((begin + length for begin, length in (*self.areas.values(), *self._free)), default=0)
+        begin = max((begin + length for begin, length in (*self.areas.values(), *self._free, *self._left)), default=0)
         os.ftruncate(self.descriptor, begin + size)
         return begin, size
 

@@ -69,6 +69,12 @@ class Link:
         if len(self._kept) == 1:
             self._writable()
 
+    def finish(self) -> None:
+        """The other side has ended: take what it still said, and close."""
+        while self._open and self._read():
+            pass
+        self.close()
+
     def close(self) -> None:
         """Let go of it; what was not sent yet is lost."""
         if self._open:
@@ -108,20 +114,23 @@ class Link:
         return socket.send_fds(self._socket, [frame], list(copies)) if copies else self._socket.send(frame)
 
     def _readable(self) -> None:
+        if self._read() is False:
+            self._end()
+
+    def _read(self) -> bool | None:
+        """Take what has come: True, None where nothing has, False at the end."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self._socket, READ, DESCRIPTORS_MOST)
         except BlockingIOError:
-            return
+            return None
         except OSError:
-            data, descriptors = b"", []
+            return False
         for each in descriptors:
             os.set_inheritable(each, False)
         self._descriptors.extend(descriptors)
-        if not data:
-            self._end()
-            return
         self._buffer += data
         self._deliver()
+        return bool(data)
 
     def _deliver(self) -> None:
         while self._open and len(self._buffer) >= HEAD.size:

@@ -70,11 +70,13 @@ class Seats:
 class Leave:
     """Stop accepting, drain for at most so many seconds, end.
 
-    `last`: the sockets close for good, so the connections that wait in them are taken too.
+    `last`: the sockets close for good, so the connections that wait in them are taken too; but at the addresses in
+    `kept` they live on in another process.
     """
 
     grace: float
     last: bool
+    kept: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

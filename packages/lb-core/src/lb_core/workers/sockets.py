@@ -81,6 +81,11 @@ class Bound:
                     f"{error.strerror or error}"
                 ) from error
 
+    def keep_file(self) -> None:
+        """The file of a unix socket is another process's now."""
+        if self._file is not None:
+            self._file.keep()
+
     def close(self) -> None:
         """Close our copies, and remove the file."""
         for each in self.sockets:

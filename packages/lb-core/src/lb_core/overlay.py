@@ -1,0 +1,69 @@
+"""What is laid over a configuration after it has been read: JSON merge patches (RFC 7396), one after the other.
+
+    {"routes": {"example.com": {"queue": 200}}}      sets one key and leaves the others
+    {"routes": {"old.example.com": None}}            removes a route
+
+The files stay as they are; a reload reads them again and lays the same over them.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lb_core.documents import Document, KeyPath, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Patches, in their order; `source` names them in messages: `edit 7`."""
+
+    patches: tuple[Mapping[str, Any], ...] = ()
+    source: str = "edit"
+
+    def with_patches(self, patches: Iterable[Mapping[str, Any]], source: str) -> Overlay:
+        """Another overlay."""
+        return Overlay(tuple(patches), source)
+
+    def over(self, document: Document) -> Document:
+        """A document with the patches laid over it; the one that is given stays as it is."""
+        if not self.patches:
+            return document
+        tree: Any = document.tree
+        places, links = dict(document.places), dict(document.links)
+        for patch in self.patches:
+            written = list(_written(patch, tree, ()))
+            tree = merged(tree, patch)
+            for path in written:
+                for known in (places, links):
+                    for below in [each for each in known if each[: len(path)] == path]:
+                        del known[below]
+                places[path] = Place(self.source, 0)
+        return replace(document, tree=tree, places=places, links=links, problems=list(document.problems))
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """What a merge patch makes of a value (RFC 7396 section 2); neither is changed."""
+    if not isinstance(patch, dict):
+        return deepcopy(patch)
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
+
+
+def _written(patch: Mapping[str, Any], target: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """The paths whose values a patch replaces or removes, and those of mappings that it makes."""
+    for key, value in patch.items():
+        there = target.get(key) if isinstance(target, dict) else None
+        if not isinstance(value, dict) or not isinstance(there, dict):
+            yield (*path, key)
+        if isinstance(value, dict):
+            yield from _written(value, there, (*path, key))

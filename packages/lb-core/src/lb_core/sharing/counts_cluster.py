@@ -1,0 +1,95 @@
+"""Counts of this node's processes together with what other nodes have told.
+
+What others have counted is as old as the last exchange. `cap` bounds what this node may do until the next: where it is
+reached, requests are refused although the limit is not, and the exchange is asked to come.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from lb_core.sharing.counts_arrivals import ArrivalCounts
+from lb_core.sharing.counts_gauge import GaugeCounts
+from lb_core.sharing.counts_windows import ROOM, WindowCounts
+from lb_core.sharing.fence import fence
+
+if TYPE_CHECKING:
+    from lb_core.sharing.counts import Place
+    from lb_core.sharing.counts_node import Key
+    from lb_core.sharing.counts_windows import Counts
+
+
+class ClusterArrivalCounts(ArrivalCounts):
+    """Arrival times of all nodes: what others have told is one more time that may be in force."""
+
+    clustered = True
+
+
+class ClusterWindowCounts(WindowCounts):
+    """Counts of all nodes by windows."""
+
+    clustered = True
+
+    def add(self, key: Key, index: int, amount: int = 1) -> Counts:
+        """Count in window `index`, or take back; returns the sums of all nodes, beyond any limit where this node has
+        reached what it may before it hears from the others.
+        """
+        _, node, node_previous = WindowCounts.add(self, key, index, amount)
+        if self.sharing.share < 1.0:  # nobody knows of the others: the node has its share of the limit to itself
+            self.changes.note(key, index, amount)
+            return index, node, node_previous
+        place = self._young.get(key) or self._find(key)
+        elsewhere, previous, cap = self._told(place)
+        room = min(cap, self.limit - elsewhere - previous - node_previous)
+        if node + len(self._sections) > room and amount > 0:
+            fence()
+            node, _ = self._sums(place)
+            elsewhere, previous, cap = self._told(place)
+        if amount:
+            self.changes.tell(key, index, amount, min(cap, self.limit - elsewhere) - node, self.limit)
+        if node > cap and amount > 0 and node + elsewhere <= self.limit:
+            self.changes.ask(key, index)
+            return index, ROOM, previous + node_previous
+        return index, node + elsewhere, previous + node_previous
+
+    def _told(self, place: Place) -> tuple[float, float, float]:
+        """What other nodes have counted in the current window and in the one before, and this node's cap."""
+        cells, at = self._cells, self._spot_elsewhere(place)
+        if not at:
+            return 0.0, 0.0, inf
+        base = self._base
+        current = cells[at + self._here] - base
+        previous = cells[at + self._there] - self._before
+        cap = cells[at + self._caps + self._here] - base
+        return (
+            current if 0.0 < current < ROOM else 0.0,
+            previous if 0.0 < previous < ROOM else 0.0,
+            cap if 0.0 <= cap < ROOM else inf,
+        )
+
+
+class ClusterGaugeCounts(GaugeCounts):
+    """Requests under way in all nodes."""
+
+    clustered = True
+
+    def add(self, key: Key, amount: int = 1) -> float:
+        """One has begun, or with -1 ended; returns how many are under way in all nodes then, or more than any limit
+        where this node has as many as it may before it hears from the others.
+        """
+        node = GaugeCounts.add(self, key, amount)
+        if self.sharing.share < 1.0:
+            self.changes.note(key, 0, amount)
+            return node
+        place = self._young.get(key) or self._find(key)
+        at = self._spot_elsewhere(place)
+        elsewhere = self._cells[at + 1] if at else 0.0
+        cap = (self._cells[at + 1 + self._caps] if at else 0.0) - 1.0
+        left = self.limit - elsewhere - node if cap < 0.0 else min(cap, self.limit - elsewhere) - node
+        if amount:
+            self.changes.tell(key, 0, amount, left, self.limit)
+        if 0.0 <= cap < node and amount > 0 and node + elsewhere <= self.limit:
+            self.changes.ask(key, 0)
+            return ROOM
+        return node + elsewhere

@@ -1,0 +1,100 @@
+"""The exchange of one limit that counts in windows: its processes' counts on one side, script calls on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from lb_redis.link import Script
+from lb_redis.policy import Rules
+from lb_redis.policy_limit import Limit
+from lb_redis.script import WINDOWS, answer, arguments
+
+if TYPE_CHECKING:
+    from lb_redis.exchange_fields import Fields
+    from lb_redis.policy import Batch, Key, Told
+
+SCRIPT = Script(WINDOWS)
+
+
+class Counts(Protocol):
+    """The part of lb_core's SharedCounts that is used here."""
+
+    name: str
+    limit: float
+    window: float
+
+    def take_changes(self) -> list[tuple[Key, int, float]]: ...
+    def set_elsewhere(self, key: Key, index: int, amount: float, previous: float, cap: float) -> None: ...
+
+
+class Call(NamedTuple):
+    """A script to call, and who takes its answer; `size` is how many keys it is about."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Any]
+    size: int
+    take: Callable[[Any, float], None]
+
+
+class Place(NamedTuple):
+    """Who says it, and how things are called in Redis: `key(bucket, ...)`."""
+
+    node: str
+    fields: Fields
+    key: Callable[..., str]
+
+
+class WindowExchange:
+    """One limit; `now` is the time of the cluster's clock everywhere."""
+
+    def __init__(self, counts: Counts, place: Place, nodes: int) -> None:
+        self.counts = counts
+        self.place = place
+        self.rules = Rules(counts.limit, counts.window, sliding=getattr(counts, "sliding", True), nodes=nodes)
+        self._limit = Limit(self.rules, place.fields.bucket if place.fields.buckets > 1 else None)
+        self._name = f"{counts.name}:{counts.window:g}"
+
+    def follow(self, counts: Counts, nodes: int) -> bool:
+        """Go on with the counts as they are now; False where they are others."""
+        if counts.window != self.rules.window or getattr(counts, "sliding", True) != self.rules.sliding:
+            return False
+        self.counts = counts
+        self.rules.nodes = nodes
+        self.rules.set_limit(counts.limit)
+        return True
+
+    def calls(self, now: float) -> Iterable[Call]:
+        """What is to be said now."""
+        self._tell(self._limit.settle(now), now)
+        self._limit.add(self.counts.take_changes(), now)
+        return [self._call(batch) for batch in self._limit.batches(now)]
+
+    def due(self) -> float:
+        """When something is to be said, if nothing is counted before."""
+        return self._limit.due
+
+    def check(self) -> None:
+        """Have Redis say whether it still knows what it was told."""
+        self._limit.check()
+
+    def lost(self, now: float) -> None:
+        """Nothing that was said counts any more: say it all again."""
+        self._limit.lost(now)
+
+    def _call(self, batch: Batch) -> Call:
+        key, bucket, index = self.place.key, batch.bucket, batch.index
+        keys = (key(bucket, "counts", self._name, str(index)), key(bucket, "counts", self._name, str(index - 1)))
+        fields = list(map(self.place.fields.of, batch.keys))
+
+        def take(reply: Any, now: float) -> None:
+            self._tell(self._limit.answered(batch, answer(reply, batch), now), now)
+
+        return Call(SCRIPT, keys, arguments(batch, self.rules, self.place.node, fields), len(batch.keys) + 1, take)
+
+    def _tell(self, told: Iterable[Told], now: float) -> None:
+        current = self.rules.index(now)
+        for key, index, others, before, cap in told:
+            if index >= current:  # a window that is over is nothing a process decides by
+                self.counts.set_elsewhere(key, index, others, before, cap)
