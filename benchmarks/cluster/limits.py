@@ -5,8 +5,9 @@ A node is the very object that a real one exchanges with (lb_redis.policy_limit.
 takes. Keys do not touch each other, so one at a time is enough.
 
     request   let through where the node's own count and what it knows of the others leave room; counted
-    exchange  at the node's next turn (every `interval`, in a phase of its own); at once when what is not told yet is a
-              hundredth of the limit or more than what is left, and when a request is refused because of the cap
+    exchange  at the node's next turn, `interval` after the last one; as soon as its pace allows (policy_pace.Pace) when
+              what is not told yet is a hundredth of the limit or more than what is left, and when a request is refused
+              because of the cap
     answer    two latencies later
 
 A node that refuses needs no events for requests that would be refused as well: Poisson's arrivals have no memory, so
@@ -25,6 +26,7 @@ from typing import Any
 from lb_core.sharing.counts_changes import FEWEST, HUNDREDTH
 from lb_redis.policy import Answer, Batch, Rules, Told
 from lb_redis.policy_limit import Limit
+from lb_redis.policy_pace import Pace
 from lb_redis.script_model import Model
 
 KEY = "key"
@@ -53,7 +55,7 @@ class Outcome:
     entries: int = 0
     """How often a node said something of the key."""
     hurried: int = 0
-    """How many exchanges came at once because of the key."""
+    """How many exchanges came between turns because of the key."""
     refused_everywhere: float = inf
     """When every node that had requests had refused one in the first window."""
 
@@ -69,7 +71,8 @@ class Node:
         self.name = str(number)
         self.rate = rate
         self.limit = Limit(rules)
-        self.phase = phase
+        self.pace = Pace()
+        self.last = phase
         self.index = -1
         self.used = self.before = 0
         self.others = self.others_before = 0
@@ -89,10 +92,8 @@ class Node:
 
     def take(self, told: Told) -> None:
         """What the exchange tells the node's processes."""
-        if told.index == self.index:
+        if told.window == self.index:  # one that is over is nothing that requests are decided by
             self.others, self.others_before, self.cap = told.others, told.before, told.cap
-        elif told.index == self.index - 1:
-            self.others_before = told.others
 
     def hurries(self, limit: int) -> bool:
         """Whether the others must know at once what was let through (lb_core.sharing.counts_windows)."""
@@ -154,7 +155,7 @@ class _Run:
         if index != node.index:
             node.move_on(index)
         free = rules.limit - node.used - node.others - 1
-        seen = (node.before + node.others_before) * rules.weight(index, now)
+        seen = (node.before + node.others_before) * min(1.0, index + 1 - now / rules.window)
         if seen <= free and node.used < node.cap:
             node.used += 1
             node.pending[index] = node.pending.get(index, 0) + 1
@@ -187,24 +188,27 @@ class _Run:
     # exchanges
 
     def _exchange_soon(self, node: Node, *, at_once: bool) -> None:
-        """At the node's next turn, or now; not while an answer is under way."""
+        """At the node's next turn, or before; not while an answer is under way."""
         if node.flying:
             return
-        moment = self.now if at_once else self._next_turn(node, self.now)
+        moment = turn = self._next_turn(node, self.now)
+        if at_once:
+            moment = min(turn, max(self.now, node.pace.next(urgent=True)))
         if moment < node.exchange_at:
-            self.outcome.hurried += at_once
+            self.outcome.hurried += moment < turn
             node.exchange_at = moment
             self._at(moment, self._exchange, node, moment)
 
     def _next_turn(self, node: Node, moment: float) -> float:
         interval = self.case.interval
-        return (floor((moment - node.phase) / interval) + 1) * interval + node.phase
+        return (floor((moment - node.last) / interval) + 1) * interval + node.last
 
     def _exchange(self, node: Node, moment: float) -> None:
         if moment != node.exchange_at:
             return
         node.exchange_at = inf
         now, limit = self.now, node.limit
+        node.last = now
         self._tell(node, limit.settle(now))
         changes = [(KEY, index, amount) for index, amount in node.pending.items()]
         if node.wants and not node.pending.get(node.index):
@@ -213,6 +217,7 @@ class _Run:
         limit.add(changes, now)
         batches = limit.batches(now)
         node.flying = len(batches)
+        node.pace.begin(now, sum(len(batch.keys) + 1 for batch in batches))
         for batch in batches:
             self.outcome.entries += len(batch.keys)
             self._at(now + self._latency(), self._at_redis, node, batch)

@@ -155,8 +155,8 @@ async def test_a_reload_moves_it_and_a_port_that_is_taken_changes_nothing() -> N
         balancer.plugins.add(Hearing(events), "hearing")
 
         async def reload(new: dict[str, Any]) -> None:
-            balancer._source = lambda: config_from_tree({"access_log": False, **new}, balancer.plugins)
-            assert await server.reload()
+            balancer.apply(config_from_tree({"access_log": False, **new}, balancer.plugins))
+            await server.standing.reloaded()
 
         await reload(tree(first))
         assert await asked(first) == (200, READY)
@@ -168,6 +168,7 @@ async def test_a_reload_moves_it_and_a_port_that_is_taken_changes_nothing() -> N
         await reload(tree(None, readiness=f":{second}"))
         assert await asked(second) == (200, READY)
         with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(("127.0.0.1", first))
             taken.listen()
             await reload(tree(first))

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,6 +184,17 @@ def test_a_manager_that_does_not_read_holds_nothing_up(manager: Manager) -> None
         systemd.status("x" * 1000)
     assert time.monotonic() - begin < 2
     assert 0 < len(manager.listen()) < 2000
+
+
+def test_what_matters_waits_for_a_manager_that_is_behind(manager: Manager) -> None:
+    systemd = Systemd({"NOTIFY_SOCKET": manager.address})
+    for _ in range(2000):
+        systemd.status("x" * 1000)
+    reading = threading.Timer(0.1, manager.listen)
+    reading.start()
+    systemd.hand_over(4711)
+    reading.join()
+    assert "MAINPID=4711" in manager.listen()
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lb_core import Backend, Event, Exchange, Pool, Route
 from lb_core.config import RouteConfig
 from lb_core.health import HealthResult
+from lb_core.testing.together import Together
 from lb_failover.failover import Failover, later
 from lb_failover.settings import FailoverSettings
+
+if TYPE_CHECKING:
+    from lb_core.sharing import Sharing
 
 OK, BAD = HealthResult(True, "status 200"), HealthResult(False, "refused")
 
@@ -42,7 +46,8 @@ class Gate:
 class Scene:
     """Two routes with a backend each, and the time."""
 
-    def __init__(self) -> None:
+    def __init__(self, sharing: Sharing | None = None) -> None:
+        self.sharing = sharing
         self.now = 1000.0
         self.events: list[Event] = []
         self.timers: list[Timer] = []
@@ -52,7 +57,7 @@ class Scene:
         self.route = self.new_route()
 
     def new_route(self) -> Route:
-        route = Route(RouteConfig(name="main", host="main", pool="main"), self.pool)
+        route = Route(RouteConfig(name="main", host="main", pool="main"), self.pool, self.sharing)
         route.routes = {"backup": self.backup}
         return route
 
@@ -195,3 +200,78 @@ async def test_the_usual_timer_is_the_loop_s() -> None:
     timer = later(60, lambda: None)
     assert timer is not None
     timer.cancel()
+
+
+# several workers
+
+
+class Workers:
+    """The control process and two workers with the same routes."""
+
+    def __init__(self) -> None:
+        self.together = Together(2)
+        self.scenes = [Scene(each) for each in (self.together.control, *self.together.workers)]
+        self.failovers = [scene.failover(return_after=10) for scene in self.scenes]
+        for failover in self.failovers:
+            failover.start()
+
+    def lose(self) -> None:
+        for scene in self.scenes:
+            scene.lose()
+
+    def find(self) -> None:
+        for scene in self.scenes:
+            scene.find()
+
+    def sleep(self, seconds: float) -> None:
+        for scene in self.scenes:
+            scene.now += seconds
+
+    def add(self) -> tuple[Scene, Failover]:
+        """A new worker: its backends wait for a check until it is told."""
+        sharing = self.together.add()
+        scene = Scene(sharing)
+        scene.now = self.scenes[0].now
+        scene.pool.set_health(scene.main, "starting")
+        failover = scene.failover(return_after=10)
+        failover.start()
+        assert not failover.active
+        scene.pool.set_health(scene.main, self.scenes[0].main.health)
+        self.together.welcome(sharing)
+        return scene, failover
+
+
+def test_all_processes_fail_over_and_one_tells_it() -> None:
+    node = Workers()
+    node.lose()
+    assert [each.active for each in node.failovers] == [True, True, True]
+    assert [scene.told for scene in node.scenes] == [["failover_started"], [], []]
+
+
+def test_a_new_worker_returns_with_the_others() -> None:
+    node = Workers()
+    node.lose()
+    node.sleep(20)
+    node.find()
+    node.sleep(4)
+    scene, failover = node.add()
+    assert failover.active
+    assert failover.describe() == node.failovers[0].describe() == "backup has served for 24s, back in 6s"
+    assert scene.timers[-1].seconds == 6
+    scene.timers[-1].call()
+    assert scene.serves() is scene.pool
+    assert scene.told == []
+
+
+def test_a_new_worker_fails_over_where_nobody_is_left_and_nobody_returns() -> None:
+    node = Workers()
+    node.lose()
+    node.sleep(5)
+    scene, failover = node.add()
+    assert failover.active
+    assert failover.describe() == "backup has served for 5s"
+    scene.find()
+    assert scene.timers[-1].seconds == 10
+    for each in node.failovers:
+        each.close()
+    assert node.together.control.snapshots(nodes=False) == []

@@ -40,8 +40,8 @@ class Node:
         told, last = self.told.get(index), self.told.get(index - 1)
         others, cap = (told.others, told.cap) if told else (0, inf)
         before = told.before if told else last.others if last else 0
-        sum_before = (earlier + before) * self.rules.weight(index, now)
-        if used + 1 <= cap and used + others + 1 + sum_before <= self.rules.limit:
+        weight = index + 1 - now / self.rules.window if self.rules.sliding else 0.0
+        if used + 1 <= cap and used + others + 1 + (earlier + before) * weight <= self.rules.limit:
             self.used[index] = used + 1
             return True
         self.refused = True

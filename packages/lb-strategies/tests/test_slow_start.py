@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lb_core import Backend, ConfigError, Pool
-from lb_core.config import config_from_tree, json_schema
+from lb_core import Backend, ConfigError, Pool, Route
+from lb_core.config import RouteConfig, config_from_tree, json_schema
 from lb_core.plugins import Plugins
+from lb_core.testing.together import Together
 from lb_strategies import SlowStart, SlowStartSettings
 from lb_strategies.slow_start import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lb_core.sharing import Sharing
 
 
 class Later:
@@ -315,3 +318,95 @@ def test_the_schema_knows_the_keys() -> None:
     text = str(json_schema(Plugins.discover()))
     assert "'from': {" in text
     assert "'default': '10%'" in text
+
+
+# several workers
+
+
+class Workers:
+    """The control process and two workers, with a pool and a slow start each, and one clock."""
+
+    def __init__(self) -> None:
+        self.together = Together(2)
+        self.worlds = [self.world(each) for each in (self.together.control, *self.together.workers)]
+
+    def world(self, sharing: Sharing) -> World:
+        world = World(serving=0.0)
+        route = Route(RouteConfig(name="*", host="*", pool="*"), world.pool, sharing)
+        world.feature = SlowStart(world.pool, world.settings, route, later=world.later, clock=lambda: world.now)
+        world.feature.start()
+        return world
+
+    def sleep(self, seconds: float) -> None:
+        for world in self.worlds:
+            world.sleep(seconds)
+
+    def bounce(self, number: int) -> None:
+        for world in self.worlds:
+            world.bounce(world.backends[number])
+
+    def add(self) -> World:
+        """A new worker: backends wait for their checks until it is told."""
+        sharing = self.together.add()
+        new = self.world(sharing)
+        new.now = self.worlds[0].now
+        for backend in new.backends:
+            new.pool.set_health(backend, "starting")
+        for backend in new.backends:
+            new.pool.set_health(backend, "up")
+        self.together.welcome(sharing)
+        self.worlds.append(new)
+        return new
+
+    @property
+    def warmth(self) -> list[list[float]]:
+        """That of the backends; one list where all processes agree."""
+        found: list[list[float]] = []
+        for world in self.worlds:
+            if world.warmth not in found:
+                found.append(world.warmth)
+        return found
+
+
+def test_a_new_worker_goes_on_where_the_others_are() -> None:
+    node = Workers()
+    node.sleep(60.0)
+    node.bounce(0)
+    assert node.warmth == [[0.1, 1.0, 1.0]]
+    node.sleep(15.0)
+    late = node.add()
+    assert node.warmth == [[0.55, 1.0, 1.0]], "the warm ones do not begin anew"
+    for _ in range(5):
+        node.sleep(3.0)
+    assert node.warmth == [[1.0, 1.0, 1.0]]
+    assert late.waiting == []
+
+
+def test_a_new_worker_warms_up_who_joins_right_after_it() -> None:
+    node = Workers()
+    node.sleep(60.0)
+    node.add()
+    node.bounce(1)
+    assert node.warmth == [[1.0, 0.1, 1.0]]
+
+
+def test_a_new_worker_is_told_that_the_pool_has_only_begun() -> None:
+    node = Workers()
+    node.sleep(10.0)
+    node.add()
+    node.bounce(1)
+    assert node.warmth == [[1.0, 1.0, 1.0]]
+
+
+def test_who_has_just_become_warm_is_warm_for_a_new_worker_too() -> None:
+    node = Workers()
+    node.sleep(60.0)
+    node.bounce(0)
+    node.worlds[0].now += 40.0  # its timer is late
+    late = node.add()
+    assert late.warmth == [1.0, 1.0, 1.0]
+    late.sleep(3.0)
+    assert late.waiting == []
+    for world in node.worlds:
+        world.feature.close()
+    assert node.together.control.snapshots(nodes=False) == []

@@ -20,6 +20,7 @@ from lb_core.documents import Document, Key, KeyPath, Place, Tree, dotted
 from lb_core.errors import ConfigError, Problem
 from lb_core.known import nearest, package_of
 from lb_core.listener_sections import ListenerConfig
+from lb_core.pool_building import long_route
 from lb_core.pool_sections import BackendConfig, HealthCheckConfig
 from lb_core.sections import AccessLogConfig, GlobalOptions, ReadinessConfig
 from lb_core.units import parse_port
@@ -181,7 +182,7 @@ def _put(document: Document, path: KeyPath, value: Any, place: Place) -> None:
             break
         inner = at.get(key) if isinstance(at, dict) else at[key]
         if not isinstance(inner, (dict, list)):
-            inner = _long_form(path[: depth + 1], inner)
+            inner = long_form(path[: depth + 1], inner)
         if inner is None:
             here = dotted(path[: depth + 1])
             _refuse(document, place, f"the file has a short form in {here}, which has no keys", "replace it as a whole")
@@ -196,7 +197,7 @@ def _refuse(document: Document, place: Place, message: str, hint: str = "") -> N
     document.problems.append(Problem(message, "", place.file, place.line, hint))
 
 
-def _long_form(path: KeyPath, value: Any) -> dict[str, Any] | None:
+def long_form(path: KeyPath, value: Any) -> dict[str, Any] | None:
     """The mapping that a short form stands for, so that one key of it can be set."""
     if value is None:
         return {}
@@ -214,6 +215,8 @@ def _long_form(path: KeyPath, value: Any) -> dict[str, Any] | None:
             expand = HealthCheckConfig.expand
         case (*_, "strategy"):
             return {"name": value}
+        case ("routes" | "pools", _):
+            return long_route(value) if isinstance(value, (str, list)) else None
     return dict(expand(value)) if expand else {} if isinstance(value, bool) else None
 
 

@@ -41,12 +41,15 @@ class Following:
         self._pools = pools
         self._report = report
         self._heard: dict[Pool, Callable[[Backend, str], None]] = {}
+        self._weighed: dict[Backend, Pool] = {}
+        """Whose weight an operator has set, since the configuration gave it one."""
         self._health = sharing.channel("backends/health", self._take, snapshot=self._states_of_health, nodes=False)
         self._operated = sharing.channel("backends/operated", self._take, snapshot=self._states_operated)
         self._results = sharing.channel("backends/results", self._take_result, nodes=False)
 
     def follow(self) -> None:
         """The pools are others now."""
+        self._weighed.clear()
         if self._sharing.seat:
             return
         pools = set(self._pools().values())
@@ -63,6 +66,8 @@ class Following:
 
     def _teller(self, pool: Pool) -> Callable[[Backend, str], None]:
         def tell(backend: Backend, what: str) -> None:
+            if what == "weight":
+                self._weighed[backend] = pool
             channel = self._operated if what in OPERATED else self._health
             channel.send(_state(pool, backend, what))
 
@@ -77,6 +82,8 @@ class Following:
             for backend in pool.backends:
                 if backend.mode != "active":
                     yield _state(pool, backend, "mode")
+        for backend, pool in self._weighed.items():
+            yield _state(pool, backend, "weight")
 
     def _find(self, message: Mapping[str, Any]) -> tuple[Pool, Backend] | None:
         pool = self._pools().get(str(message.get("pool")))

@@ -205,6 +205,14 @@ class Predecessor:
                 await self._lines.receive()
         self.close()
 
+    def let_go(self) -> None:
+        """In a process forked from this one: have nothing of it but the standard error that stays."""
+        self.own_stderr()
+        for sockets in (*self.inherited.values(), self.readiness[1]):
+            for each in sockets:
+                each.close()
+        self.close()
+
     def close(self) -> None:
         """Let go of it."""
         self._lines.close()

@@ -15,7 +15,7 @@ import socket
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lb_core.events import Event
 from lb_core.sharing.cluster import Member
@@ -41,6 +41,19 @@ class Load:
     workers: int = 1
 
 
+class Workers(Protocol):
+    """The workers of this node, where it has some."""
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Every worker: seat, pid, state, since, requests, in_flight, connections."""
+
+    def restart(self) -> str:
+        """Begin to restart them one after the other; returns what to tell whoever asked. Raises LbError."""
+
+    async def decisions(self, request_id: str) -> dict[str, Any]:
+        """What they have recorded of a request."""
+
+
 class Node:
     """This node. `name` tells it from others; `load` says what it carries; `on_change` are called after a change.
 
@@ -60,6 +73,7 @@ class Node:
         self.config = ""
         self.since = clock()
         self.load = load
+        self.workers: Workers | None = None
         self.on_change: list[Callable[[], None]] = []
         self._notify = notify
         self._clock = clock

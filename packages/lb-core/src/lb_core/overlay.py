@@ -3,7 +3,8 @@
     {"routes": {"example.com": {"queue": 200}}}      sets one key and leaves the others
     {"routes": {"old.example.com": None}}            removes a route
 
-The files stay as they are; a reload reads them again and lays the same over them.
+A short form that core knows (`[host:port]` for a route, a path for a health check) is taken for its long one where a
+patch sets a key in it. The files stay as they are; a reload reads them again and lays the same over them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lb_core.documents import Document, KeyPath, Place
+from lb_core.environment import long_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +38,7 @@ class Overlay:
         tree: Any = document.tree
         places, links = dict(document.places), dict(document.links)
         for patch in self.patches:
+            tree = _opened(tree, patch, ())
             written = list(_written(patch, tree, ()))
             tree = merged(tree, patch)
             for path in written:
@@ -56,6 +59,20 @@ def merged(target: Any, patch: Any) -> Any:
             result.pop(key, None)
         else:
             result[key] = merged(result.get(key), value)
+    return result
+
+
+def _opened(target: Any, patch: Mapping[str, Any], path: KeyPath) -> Any:
+    """The tree with the long forms of what the patch changes a key of: `[host:port]` becomes `{backends: …}`."""
+    result = dict(target)
+    for key, value in patch.items():
+        there, here = target.get(key), (*path, key)
+        if not isinstance(value, dict) or not value or there is None:
+            continue
+        if not isinstance(there, dict):
+            there = long_form(here, there)
+        if there is not None:
+            result[key] = _opened(there, value, here)
     return result
 
 

@@ -9,9 +9,10 @@
                grace; another signal cuts at once
     end        leave the lifespans in reverse; exit status 0
 
-SIGUSR1 opens the log files again, for logrotate; SIGRTMIN restarts the workers one after the other.
+SIGUSR1 opens the log files again, for logrotate; SIGUSR2 lets a new process of the same command take over (upgrade.py);
+SIGRTMIN restarts the workers one after the other.
 
-What carries the traffic is one of two: `Listeners` in this process, or a `Crew` of workers, which this process controls.
+What carries the traffic is one of two: `Listeners` in this process, or a `Crew` of workers that this process controls.
 """
 
 from __future__ import annotations
@@ -22,20 +23,23 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from lb_core.control.asks import Asks
 from lb_core.control.listener import ControlSocket
 from lb_core.engine.admission import ceiling
 from lb_core.environment import process_environment
-from lb_core.errors import LbError, StartError
+from lb_core.errors import LbError
 from lb_core.events import Event
-from lb_core.listeners import Inherited, Listeners
+from lb_core.handover import Predecessor
+from lb_core.listeners import Listeners
+from lb_core.listening import address_of
 from lb_core.process import loop_factory, raise_file_limit
 from lb_core.standing import Standing
+from lb_core.upgrade import Upgrade, adopt
 from lb_core.watch import FileWatch
 from lb_core.workers.crew import Crew, wanted_workers
 from lb_core.workers.nursery import Nursery
@@ -43,7 +47,7 @@ from lb_core.workers.worker import work
 
 if TYPE_CHECKING:
     from lb_core.balancer import LoadBalancer
-    from lb_core.node import Load
+    from lb_core.carrier import Traffic
 
 log = logging.getLogger("lb.server")
 
@@ -51,50 +55,12 @@ DRAIN = 30.0
 LOOK_EVERY = 1.0
 
 
-class Traffic(Protocol):
-    """What carries the traffic: this process, or its workers."""
-
-    @property
-    def urls(self) -> list[str]:
-        """Where it can be reached from this machine."""
-
-    @property
-    def load(self) -> Load:
-        """What it carries now."""
-
-    @property
-    def sockets(self) -> dict[Any, list[Any]]:
-        """Its listening sockets by address, for a successor."""
-
-    @property
-    def matched(self) -> bool:
-        """Whether its listeners are those of the configuration."""
-
-    def open(self) -> None:
-        """Open the sockets; raises StartError."""
-
-    async def start(self) -> None:
-        """Accept connections; raises StartError."""
-
-    async def match(self) -> None:
-        """Have the listeners of the configuration that was applied."""
-
-    async def drain(self) -> None:
-        """Stop accepting, and wait until what is under way has ended."""
-
-    def hurry(self) -> None:
-        """End what drains, now."""
-
-    def close(self) -> None:
-        """Let go of what is left."""
-
-
 class Server:
     """A balancer being served.
 
     `drain` is the grace at the end, in seconds. Without `watch` its files are not looked at; without `signals` the
     process's signals stay the caller's; with `control` commands reach it over the socket that the configuration names.
-    With a `nursery` workers carry the traffic. `inherited` are listening sockets of a predecessor by address.
+    With a `nursery` workers carry the traffic. A `predecessor` hands over what it has, then drains.
     """
 
     def __init__(
@@ -106,21 +72,27 @@ class Server:
         signals: bool = True,
         control: bool = False,
         nursery: Nursery | None = None,
-        inherited: Inherited | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self.balancer = balancer
         self.crew: Crew | None = None
         self.traffic: Traffic
+        wanted = [address_of(listener) for listener in balancer.config.listeners]
+        inherited = predecessor.take(wanted) if predecessor is not None else None
         if nursery is None:
             self.traffic = Listeners(balancer, grace=drain, inherited=inherited)
         else:
             balancer.role = "control"
             self.traffic = self.crew = Crew(balancer, nursery, grace=drain, inherited=inherited)
             self.crew.on_none = partial(self._fail, "no worker is left, and none can be started")
+            balancer.node.workers = self.crew
         balancer.node.load = lambda: self.traffic.load
         environ = process_environment()
         self.control = ControlSocket(Asks(balancer, lambda: self.urls), environ) if control else None
         self.standing = Standing(balancer, environ if control else {})
+        self._predecessor = predecessor
+        self._upgrade = Upgrade(balancer, self.traffic, self.standing, self.control)
+        self._upgrading: asyncio.Task[None] | None = None
         self._grace = drain
         self._watching = watch
         self._own_signals = signals and threading.current_thread() is threading.main_thread()
@@ -144,7 +116,7 @@ class Server:
         self.balancer.engine.max_connections = ceiling(raise_file_limit())
         try:
             self.traffic.open()
-            await self.standing.open()
+            await self.standing.open(self._predecessor)
             async with self.balancer.lifespan(self.balancer):
                 with self._signals():
                     await self._run()
@@ -186,22 +158,45 @@ class Server:
         self._draining = True
         self._stop.set()
 
+    def request_upgrade(self) -> None:
+        """Let a new process of the same command take this one's place; an event says what comes of it."""
+        if self._draining or self._upgrading is not None:
+            log.warning("SIGUSR2 is ignored: %s", "the end has begun" if self._draining else "an upgrade is under way")
+            return
+        self._upgrading = asyncio.create_task(self._change_over())
+
+    async def _change_over(self) -> None:
+        try:
+            async with self._reloading:
+                await self._upgrade.run(lambda: self._draining)
+                if self._upgrade.done:
+                    self._draining = True
+                    self._stop.set()
+        finally:
+            self._upgrading = None
+
     async def _run(self) -> None:
+        if self._predecessor is not None:
+            await adopt(self.balancer, self._predecessor)
         await self.traffic.start()
         self._files.follow(self.balancer.config.files)
+        if self._predecessor is not None:
+            await self._predecessor.succeeded()
         await self._follow_control()
         gc.collect()
-        self.standing.ready()
+        await self.standing.ready()
         gc.freeze()  # what lives from here to the end is never scanned again: 23 ms pauses less
         self.started.set()
         looking = asyncio.create_task(self._look()) if self._watching else None
         try:
             await self._stop.wait()
             self._draining = True
-            await self.standing.leave(self._skip)
+            if not self._upgrade.done:
+                await self.standing.leave(self._skip)
         finally:
-            if looking is not None:
-                looking.cancel()
+            for task in (looking, self._upgrading):
+                if task is not None:
+                    task.cancel()
             try:
                 await self._drain_all()
             finally:
@@ -239,6 +234,7 @@ class Server:
             "SIGINT": self.request_stop,
             "SIGHUP": self._reload_soon,
             "SIGUSR1": self._reopen_logs,
+            "SIGUSR2": self.request_upgrade,
             "SIGRTMIN": self._restart_workers,
         }
         numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
@@ -284,30 +280,47 @@ async def serve(
     signals: bool = True,
     control: bool = False,
     nursery: Nursery | None = None,
+    predecessor: Predecessor | None = None,
 ) -> int:
     """Serve a balancer in the running loop until `stop` is set or a signal comes; returns the exit status."""
-    server = Server(balancer, drain=drain, watch=watch, signals=signals, control=control, nursery=nursery)
+    server = Server(
+        balancer,
+        drain=drain,
+        watch=watch,
+        signals=signals,
+        control=control,
+        nursery=nursery,
+        predecessor=predecessor,
+    )
     return await server.serve(stop)
 
 
 def run(balancer: LoadBalancer, *, drain: float = DRAIN, watch: bool = True) -> int:
     """Serve a balancer in a loop of its own; returns the exit status."""
-    nursery = nursery_for(balancer)
+    predecessor = Predecessor.find()
+    nursery = nursery_for(balancer, predecessor)
+    server = partial(serve, drain=drain, watch=watch, control=True, nursery=nursery, predecessor=predecessor)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(serve(balancer, drain=drain, watch=watch, control=True, nursery=nursery))
+        return runner.run(server(balancer))
 
 
-def nursery_for(balancer: LoadBalancer) -> Nursery | None:
+def nursery_for(balancer: LoadBalancer, predecessor: Predecessor | None = None) -> Nursery | None:
     """What workers are forked from, where the configuration asks for several; to be made before any loop and thread.
 
-    Raises StartError where that is too late.
+    What a predecessor hands over is the control process's. Raises StartError where it is too late to fork.
     """
     if wanted_workers(balancer.config) == 1:
         return None
     memory = balancer.sharing.memory
     assert memory is not None, "a configuration with workers has shared memory"
     todo = partial(work, memory=memory.descriptor, plugins=balancer.plugins, resolver=balancer.resolver)
-    return Nursery(todo, balancer.let_go)
+
+    def let_go() -> None:
+        balancer.let_go()
+        if predecessor is not None:
+            predecessor.let_go()
+
+    return Nursery(todo, let_go)
 
 
-__all__ = ["DRAIN", "Server", "Traffic", "loop_factory", "nursery_for", "raise_file_limit", "run", "serve"]
+__all__ = ["DRAIN", "Server", "loop_factory", "nursery_for", "raise_file_limit", "run", "serve"]

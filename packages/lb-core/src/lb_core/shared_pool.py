@@ -118,6 +118,14 @@ class SharedPool(Pool):
             self._numbers = self._table.numbers.find(each.id for each in self._counted)
         return self._table
 
+    def with_room(self, candidates: tuple[Backend, ...]) -> Backend | None:
+        """The least busy candidate below its limit, for its weight, with a place that no other worker will take."""
+        room = [each for each in candidates if each.weight and _room(each) > 0]
+        for backend in sorted(room, key=lambda each: each.in_flight / each.weight):
+            if backend.in_flight < backend.limit:
+                return backend
+        return None
+
     # who waits
 
     def rebuild(self) -> None:
@@ -192,8 +200,12 @@ class SharedPool(Pool):
         return any(0 < row[FIRST] <= latest and row[LOOKED] > looked for row in rows)
 
 
+def _room(backend: Backend) -> int:
+    return backend.room if isinstance(backend, LimitedBackend) else backend.limit - backend.in_flight
+
+
 class PoolKinds:
-    """Makes the pools of a process: plain ones where nothing is shared, else those of a worker or of who controls it."""
+    """Makes the pools of a process: plain ones where nothing is shared, else those of a worker or of its control."""
 
     def __init__(self, sharing: Sharing, *, notify: Notify) -> None:
         self._sharing = sharing

@@ -1,9 +1,11 @@
 """How this node stands, told to the outside: to who asks at its readiness endpoint, and to the service manager.
 
-start       the endpoint says `starting`, from before the first listener accepts
-ready       all listeners accept; a reload in between changes nothing for who asks
-end         not ready at once; connections are accepted for `shutdown_delay` more, so that who sends traffic here
-            learns of it before anything is refused
+    start       the endpoint says `starting`, from before the first listener accepts
+    ready       all listeners accept; a reload in between changes nothing for who asks
+    end         not ready at once; connections are accepted for `shutdown_delay` more, so that who sends traffic here
+                learns of it before anything is refused
+
+In an upgrade in place the next process takes the endpoint over when it is ready, so that who asks notices nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lb_core.balancer import LoadBalancer
+    from lb_core.handover import Predecessor
     from lb_core.readiness import Readiness
 
 EVERY = 1.0
@@ -40,21 +43,41 @@ class Standing:
         self._node = balancer.node
         self.leaving = False
         """Whether the end has begun, and connections are still accepted."""
+        self._inherited: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the endpoint, on sockets that are open already where there are some; raises StartError."""
-        await self._follow(sockets)
+    async def open(self, predecessor: Predecessor | None = None) -> None:
+        """Open the endpoint; raises StartError.
+
+        Where a predecessor answers at the same address, that goes on until this process is ready.
+        """
+        if predecessor is not None:
+            self._inherited = predecessor.take_readiness(self._address)
+        if not self._inherited:
+            await self._follow()
         self._node.config = _version_of(self._balancer.config.files)
         self._tasks = [
             asyncio.create_task(self._count()),
             asyncio.create_task(self.systemd.keep_telling(self._line, lambda: self._node.reason != "no_worker")),
         ]
 
-    def ready(self) -> None:
+    async def ready(self) -> None:
         """Connections are accepted."""
         self._node.opened()
+        if self._inherited:
+            inherited, self._inherited = self._inherited, []
+            await self._follow(inherited)
         self.systemd.ready()
+
+    @property
+    def endpoint(self) -> tuple[str, list[socket.socket]]:
+        """The address of the endpoint and its sockets, for a successor."""
+        return (self.readiness.address, self.readiness.sockets) if self.readiness is not None else ("", [])
+
+    async def hand_over(self, pid: int) -> None:
+        """Another process is this node from now on: say no more, in no way."""
+        self.systemd.hand_over(pid)
+        await self.close()
 
     def reloading(self) -> None:
         """A reload begins."""
@@ -94,13 +117,17 @@ class Standing:
             await self.readiness.close()
 
     async def _follow(self, sockets: list[socket.socket] | None = None) -> None:
-        configured = self._balancer.config.readiness
-        if self.readiness is None and configured is not None:
+        if self.readiness is None and self._address:
             from lb_core.readiness import Readiness  # its protocol takes 20 ms to import, and few want it
 
             self.readiness = Readiness(self._node)
         if self.readiness is not None:
-            await self.readiness.follow(configured.address if configured is not None else "", sockets)
+            await self.readiness.follow(self._address, sockets)
+
+    @property
+    def _address(self) -> str:
+        configured = self._balancer.config.readiness
+        return configured.address if configured is not None else ""
 
     async def _count(self) -> None:
         while True:

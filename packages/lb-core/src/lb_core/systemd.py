@@ -24,6 +24,8 @@ log = logging.getLogger("lb.systemd")
 
 TELL_EVERY = 5.0
 """Seconds between two lines of STATUS."""
+WAIT = 0.5
+"""Seconds to wait for a manager that has ten messages to read already. What comes again anyway does not wait."""
 
 
 class Systemd:
@@ -63,12 +65,12 @@ class Systemd:
 
     def status(self, line: str) -> None:
         """Say how it is going, in a line."""
-        self._send(f"STATUS={' '.join(line.split())}")
+        self._send(f"STATUS={' '.join(line.split())}", wait=0.0)
 
     def works(self) -> None:
         """It still works."""
         if self._watchdog:
-            self._send("WATCHDOG=1")
+            self._send("WATCHDOG=1", wait=0.0)
 
     def hand_over(self, pid: int) -> None:
         """Another process is the service now; this one says no more."""
@@ -89,11 +91,11 @@ class Systemd:
                     self.status(last)
             await asyncio.sleep(pause)
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str, wait: float = WAIT) -> None:
         if not self._address or self._silent:
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
-            asking.setblocking(False)
+            asking.settimeout(wait)
             asking.sendto("\n".join(lines).encode(), self._address)
 
 

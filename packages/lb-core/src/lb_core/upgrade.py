@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from lb_core import __version__
 from lb_core.events import Event
@@ -20,27 +20,15 @@ from lb_core.handover import Offer, State
 from lb_core.successor import Successor, UpgradeFailed
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from lb_core.balancer import LoadBalancer
+    from lb_core.carrier import Traffic
     from lb_core.control.listener import ControlSocket
     from lb_core.handover import Predecessor
-    from lb_core.listening import Address
     from lb_core.standing import Standing
 
 log = logging.getLogger("lb.upgrade")
-
-
-class Traffic(Protocol):
-    """What has the listening sockets."""
-
-    @property
-    def sockets(self) -> dict[Address, list[socket.socket]]:
-        """They, by address."""
-
-    def hand_over(self, addresses: Collection[Address]) -> None:
-        """Accept no more at these addresses, whose sockets live on in another process."""
 
 
 class Upgrade:

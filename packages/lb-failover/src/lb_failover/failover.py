@@ -8,6 +8,9 @@ were only ejected for their failures still serve as a last resort, so they are c
 that waits for its first check is waited for; once that check has failed it is not.
 
 All of it is pushed by the pool: while a route serves by itself its requests pay nothing.
+
+Workers follow the state of the pool and so fail over and return by themselves, at the same moment; one that is new is
+told how far the others are. The control process tells the events.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lb_core import Event, hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from lb_core import Backend, Route
+    from lb_core.sharing import Channel
     from lb_failover.settings import FailoverSettings
 
 FLAG = "failover"
@@ -64,6 +68,7 @@ class Failover:
         self.since = 0.0
         self._back: Timer | None = None
         self._returns = 0.0
+        self._channel: Channel | None = None
         self._failed_first: set[Backend] = set()
 
     def inherit(self, old: object) -> None:
@@ -75,6 +80,8 @@ class Failover:
 
     def start(self) -> None:
         """Watch the pool and the gate; begin at once where nobody can serve."""
+        topic = f"failover/{self._route.name}"
+        self._channel = self._route.sharing.channel(topic, self._receive, snapshot=self._state, nodes=False)
         self._pool.on_change.append(self.look)
         self._route.on_gate.append(self.look)
         if self.active:
@@ -83,6 +90,9 @@ class Failover:
 
     def close(self) -> None:
         """Watch no longer."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
         if self.look in self._pool.on_change:
             self._pool.on_change.remove(self.look)
         if self.look in self._route.on_gate:
@@ -106,6 +116,27 @@ class Failover:
             self._stay()
         elif not self._awaits_a_check():
             self._begin()
+
+    def _state(self) -> Iterator[dict[str, Any]]:
+        """For how long the backup has served, and how long it will if nothing happens: seconds, -1 for no end."""
+        if self.active:
+            now = self._clock()
+            returning = self._back is not None
+            yield {"since": now - self.since, "returns": max(0.0, self._returns - now) if returning else -1.0}
+
+    def _receive(self, message: Mapping[str, Any]) -> None:
+        now, returns = self._clock(), float(message["returns"])
+        if not self.active:
+            self.active = True
+            self.count += 1
+            self._stand_by()
+        self.since = now - float(message["since"])
+        if returns >= 0 and self._able():
+            self._stay()
+            self._returns = now + returns
+            self._prepare_return()
+        else:
+            self.look()
 
     def _able(self) -> bool:
         return self._route.gate is None and bool(self._pool.candidates)
@@ -147,6 +178,8 @@ class Failover:
         self._route.set_standby(None)
 
     def _tell(self, kind: str, message: str) -> None:
+        if self._route.sharing.seat:
+            return  # the control process has the same pool and the same gate, and tells it once
         details = {"backup": self._settings.backup_domain}
         self._pool.notify(Event(kind, message, route=self._route.name, details=details))
 

@@ -6,7 +6,7 @@ so there are never more of them than requests under way.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lb_ratelimit.counters import InFlight
 
@@ -14,14 +14,27 @@ if TYPE_CHECKING:
     from lb_ratelimit.recent import Key
 
 
+class Gauge(Protocol):
+    """Where it is counted what is under way: in this process alone, or together with others."""
+
+    def __len__(self) -> int:
+        """How many keys have a request under way."""
+
+    def peek(self, key: Key) -> int:
+        """How many are under way."""
+
+    def add(self, key: Key, amount: int = 1) -> float:
+        """One has begun, or with -1 ended; returns how many are under way then."""
+
+
 class Concurrency:
     """`requests` at the same time."""
 
     __slots__ = ("counters", "requests")
 
-    def __init__(self, requests: int) -> None:
+    def __init__(self, requests: int, counters: Gauge | None = None) -> None:
         self.requests = requests
-        self.counters = InFlight()
+        self.counters: Gauge = InFlight() if counters is None else counters
 
     def take(self, key: Key, now: float) -> bool:  # noqa: ARG002 (time does not matter here)
         """Whether a request may pass, which is then under way."""

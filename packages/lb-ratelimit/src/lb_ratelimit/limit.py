@@ -11,6 +11,7 @@ from lb_ratelimit.concurrency import Concurrency
 from lb_ratelimit.fields import Fields, Policy, standing_fields
 from lb_ratelimit.fixed_window import FixedWindow
 from lb_ratelimit.keys import KeyFunction, key_function
+from lb_ratelimit.shared import Shared
 from lb_ratelimit.sliding_window import SlidingWindow
 from lb_ratelimit.token_bucket import TokenBucket
 
@@ -38,34 +39,42 @@ class Limit:
         "_answers",
         "_key",
         "_quiet_until",
+        "_refused",
         "_route",
         "_settings",
+        "_shared",
         "_take",
         "algorithm",
         "fields",
         "policy",
-        "refused",
         "remembers",
     )
 
-    def __init__(self, route: Route, name: str, settings: LimitSettings, *, phase: float | None = None) -> None:
+    def __init__(self, route: Route, name: str, settings: LimitSettings, *, number: int = 0) -> None:
         self._route = route
         self._settings = settings
         self._key = _with_exempt(key_function(settings.key), settings)
         self._quiet_until = float("-inf")
         self._answers: dict[tuple[int, bool], Response] = {}
-        self.algorithm = _algorithm(settings, time.time() - time.monotonic() if phase is None else phase)
+        self._shared = None if route.sharing.memory is None else Shared(route, settings, number)
+        """Where other processes or nodes limit together with this one."""
+        self.algorithm = _algorithm(settings) if self._shared is None else self._shared.algorithm
         self._take = self.algorithm.take
         self.policy = Policy(name, settings.requests, None if self.holds else settings.window)
         self.fields: Fields = ()
         """Fields that are always the same; the feature sets them, because they name all its limits."""
-        self.refused = 0
+        self._refused = 0
         self.remembers = self.holds or self.shown
 
     @property
     def holds(self) -> bool:
         """Whether requests count for as long as they are under way."""
         return self._settings.algorithm == "concurrency"
+
+    @property
+    def refused(self) -> int:
+        """How many it has refused, in all processes of the node."""
+        return self._refused if self._shared is None else self._shared.counts.refused
 
     @property
     def told(self) -> bool:
@@ -100,15 +109,28 @@ class Limit:
         mine, its = self._settings, old._settings
         if (mine.algorithm, mine.key) != (its.algorithm, its.key) or (mine.window != its.window and not self.holds):
             return False
+        self._quiet_until = old._quiet_until
+        self._refused = old._refused
+        if self._shared is not None and old._shared is not None:
+            self._shared.inherit(old._shared)
+            return True
         self.algorithm = algorithm = old.algorithm
         algorithm.requests = mine.requests
         if isinstance(algorithm, TokenBucket):
             algorithm.burst = mine.burst or mine.requests
         algorithm.resize(mine.max_keys)
         self._take = algorithm.take
-        self._quiet_until = old._quiet_until
-        self.refused = old.refused
         return True
+
+    def start(self) -> None:
+        """It limits from now on."""
+        if self._shared is not None:
+            self._shared.start()
+
+    def close(self) -> None:
+        """It limits no more."""
+        if self._shared is not None:
+            self._shared.close()
 
     def describe(self) -> str:
         """What it is and how it stands, for `lb explain`."""
@@ -124,9 +146,12 @@ class Limit:
     def _tell(self, exchange: Exchange) -> None:
         """The flag in the log; an event when it begins."""
         exchange.flag(FLAG)
-        self.refused += 1
+        self._refused += 1
         now = exchange.started
-        if now >= self._quiet_until:
+        quiet_until = self._quiet_until
+        if self._shared is not None:
+            quiet_until = max(quiet_until, self._shared.counts.note_refused(now) + QUIET)
+        if now >= quiet_until:
             does = "would refuse requests (dry run)" if self._settings.dry_run else "refuses requests"
             who = exchange.client or "a client over a unix socket"
             message = f"limit {self.policy.name} ({self._what()}) {does}, the first of {who}"
@@ -152,8 +177,9 @@ class Limit:
         return Response.problem(429, FLAG, detail, as_json=as_json, headers=fields)
 
 
-def _algorithm(settings: LimitSettings, phase: float) -> Algorithm:
+def _algorithm(settings: LimitSettings) -> Algorithm:
     requests, window, most = settings.requests, settings.window, settings.max_keys
+    phase = time.time() - time.monotonic()
     match settings.algorithm:
         case "sliding_window":
             return SlidingWindow(requests, window, most=most, phase=phase)

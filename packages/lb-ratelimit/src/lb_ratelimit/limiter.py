@@ -14,8 +14,10 @@ from lb_ratelimit.fields import policy_fields, standing_fields
 from lb_ratelimit.limit import Limit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lb_core import Exchange, Response, Route
-    from lb_ratelimit.settings import RateLimitSettings
+    from lb_ratelimit.settings import LimitSettings, RateLimitSettings
 
 
 class RateLimit:
@@ -53,6 +55,16 @@ class RateLimit:
             found = next((other for other in left if limit.inherit(other)), None)
             if found is not None:
                 left.remove(found)
+
+    def start(self) -> None:
+        """The limits hold from now on."""
+        for limit in self.limits:
+            limit.start()
+
+    def close(self) -> None:
+        """They hold no more."""
+        for limit in self.limits:
+            limit.close()
 
     def describe(self) -> list[str]:
         """A line for each limit."""
@@ -115,7 +127,10 @@ class ShowingAndHolding(Showing, Holding):
 
 def build(route: Route, settings: RateLimitSettings) -> RateLimit:
     """The limits of a route."""
-    limits = tuple(Limit(route, name, limit) for name, limit in zip(settings.names, settings.limits, strict=True))
+    limits = tuple(
+        Limit(route, name, limit, number=_number(settings.limits[:place], limit))
+        for place, (name, limit) in enumerate(zip(settings.names, settings.limits, strict=True))
+    )
     shows, holds = any(limit.shown for limit in limits), any(limit.holds for limit in limits)
     kinds: dict[tuple[bool, bool], type[RateLimit]] = {
         (False, False): RateLimit,
@@ -124,3 +139,8 @@ def build(route: Route, settings: RateLimitSettings) -> RateLimit:
         (True, True): ShowingAndHolding,
     }
     return kinds[shows, holds](limits, next(iter(settings.forms), "off"))
+
+
+def _number(before: Sequence[LimitSettings], limit: LimitSettings) -> int:
+    """How many limits before this one in the list count the same: the n-th of a kind inherits from the n-th."""
+    return sum((each.algorithm, each.key, each.window) == (limit.algorithm, limit.key, limit.window) for each in before)

@@ -39,7 +39,7 @@ class SlidingWindow(Windows):
         _, used, previous = self.counters.add(key, index)
         if previous:
             share = (self.end - now) / self.window
-            used += previous * (share if share < 1.0 else 1.0)  # type: ignore[assignment]  # no whole number from here
+            used += previous * (share if share < 1.0 else 1.0)
         if used <= self.requests:
             return True
         self.counters.add(key, index, -1)

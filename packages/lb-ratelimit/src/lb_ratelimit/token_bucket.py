@@ -12,12 +12,32 @@ Exact but for the rounding of floating point: two nanoseconds a token are forgiv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lb_ratelimit.counters import Arrivals
 
 if TYPE_CHECKING:
     from lb_ratelimit.recent import Key
+
+
+class ArrivalCounting(Protocol):
+    """Where arrival times are kept: in this process alone, or together with others."""
+
+    def __len__(self) -> int:
+        """How many keys there are."""
+
+    def peek(self, key: Key, now: float) -> float:
+        """When the key's debt is paid; `now` where it has none."""
+
+    def add(self, key: Key, now: float, seconds: float) -> float:
+        """Add to what the key has to wait off, or take it back; returns what `peek` would then."""
+
+    def turn(self) -> None:
+        """Keys that were not used since the last turn may be forgotten."""
+
+    def resize(self, most: int) -> None:
+        """Remember another number of keys."""
+
 
 ROUNDING = 2e-9
 """The last binary digit of a clock that has been running for less than half a year."""
@@ -28,9 +48,17 @@ class TokenBucket:
 
     __slots__ = ("_burst", "_interval", "_requests", "_tolerance", "_turns", "counters", "window")
 
-    def __init__(self, requests: int, window: float, burst: int, *, most: int = 100_000) -> None:
+    def __init__(
+        self,
+        requests: int,
+        window: float,
+        burst: int,
+        *,
+        most: int = 100_000,
+        counters: ArrivalCounting | None = None,
+    ) -> None:
         self.window = window
-        self.counters = Arrivals(most)
+        self.counters: ArrivalCounting = Arrivals(most) if counters is None else counters
         self._turns = float("-inf")
         self._burst = burst
         self.requests = requests

@@ -133,9 +133,7 @@ class RedisCluster:
         keeping = asyncio.create_task(link.keep())
         exchanging = asyncio.create_task(self.exchange.keep())
         try:
-            await asyncio.wait(
-                [keeping]
-            )  # which leaves it running when we are cancelled: there is a word to be said yet
+            await asyncio.wait([keeping])  # it goes on when we are cancelled: there is a word to be said yet
         finally:
             self.balancer.node.on_change.remove(self._now.set)
             self._stop_parts()
@@ -238,10 +236,10 @@ class RedisCluster:
     def _slow(self, reason: str | None) -> None:
         where = str(self.settings.redis)
         if reason is None:
-            self.balancer.notify(Event("cluster_joined", f"{where} answers in time again"))
+            self.balancer.notify(Event("cluster_in_time", f"{where} answers in time again"))
         else:
-            message = f"{where}: {reason}\ntraffic goes on; limits hold for this node's share until it is faster"
-            self.balancer.notify(Event("cluster_lost", message, details={"redis": where, "reason": reason}))
+            message = f"{where}: {reason}\ntraffic goes on; limits hold for this node's share meanwhile"
+            self.balancer.notify(Event("cluster_slow", message, details={"redis": where, "reason": reason}))
 
     def _hear(self, envelope: Envelope) -> None:
         match envelope.body:

@@ -17,8 +17,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lb_redis.clock import Clock
+from lb_redis.exchange_call import Call, CountsExchange, Place
 from lb_redis.exchange_fields import Fields
-from lb_redis.exchange_windows import Call, Place, WindowExchange
+from lb_redis.exchange_others import BucketExchange, GaugeExchange
+from lb_redis.exchange_windows import WindowExchange
 from lb_redis.failures import LostRedis
 from lb_redis.link import Script
 from lb_redis.policy_pace import Pace
@@ -39,11 +41,15 @@ redis.call('SET', KEYS[1], ARGV[1])
 return ARGV[1]
 """)
 
-EXCHANGES = {"windows": WindowExchange}
+KINDS: dict[str, Callable[[Any, Place, int], CountsExchange]] = {
+    "windows": WindowExchange,
+    "arrivals": BucketExchange,
+    "gauge": GaugeExchange,
+}
 
 
 class Exchange:
-    """Exchanges what `sharing.counts` holds. `tell` is given the reason when Redis is too slow, then None when it is not."""
+    """Exchanges what `sharing.counts` holds; `tell` is given a reason when Redis is too slow, and None when no longer."""
 
     def __init__(
         self,
@@ -57,7 +63,7 @@ class Exchange:
         self._sharing = sharing
         self._link = link
         self._tell = tell
-        self._exchanges: dict[str, WindowExchange] = {}
+        self._exchanges: dict[str, CountsExchange] = {}
         self._fields: Fields | None = None
         self._wake = asyncio.Event()
         self._urgent = False
@@ -188,17 +194,14 @@ class Exchange:
                 raise self._link.failed(reply)
         return replies
 
-    def _followed(self, fields: Fields) -> list[WindowExchange]:
+    def _followed(self, fields: Fields) -> list[CountsExchange]:
         """The exchanges of the counts that there are now."""
         sharing = self._sharing
-        found: dict[str, WindowExchange] = {}
+        found: dict[str, CountsExchange] = {}
         for name, counts in sharing.counts.items():
             exchange = self._exchanges.get(name)
             if exchange is None or not exchange.follow(counts, sharing.nodes):
-                kind = EXCHANGES.get(counts.kind)
-                if kind is None:
-                    continue
-                exchange = kind(counts, Place(self._link.boot, fields, self._key), sharing.nodes)
+                exchange = KINDS[counts.kind](counts, Place(self._link.boot, fields, self._key), sharing.nodes)
             found[name] = exchange
         self._exchanges = found
         return list(found.values())

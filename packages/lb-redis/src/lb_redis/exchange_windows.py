@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
+from lb_redis.exchange_call import Call
 from lb_redis.link import Script
 from lb_redis.policy import Rules
 from lb_redis.policy_limit import Limit
 from lb_redis.script import WINDOWS, answer, arguments
 
 if TYPE_CHECKING:
-    from lb_redis.exchange_fields import Fields
-    from lb_redis.policy import Batch, Key, Told
+    from collections.abc import Iterable
+
+    from lb_redis.exchange_call import Counts, Place
+    from lb_redis.policy import Batch, Told
 
 SCRIPT = Script(WINDOWS)
-
-
-class Counts(Protocol):
-    """The part of lb_core's SharedCounts that is used here."""
-
-    name: str
-    limit: float
-    window: float
-
-    def take_changes(self) -> list[tuple[Key, int, float]]: ...
-    def set_elsewhere(self, key: Key, index: int, amount: float, previous: float, cap: float) -> None: ...
-
-
-class Call(NamedTuple):
-    """A script to call, and who takes its answer; `size` is how many keys it is about."""
-
-    script: Script
-    keys: Sequence[str]
-    arguments: Sequence[Any]
-    size: int
-    take: Callable[[Any, float], None]
-
-
-class Place(NamedTuple):
-    """Who says it, and how things are called in Redis: `key(bucket, ...)`."""
-
-    node: str
-    fields: Fields
-    key: Callable[..., str]
 
 
 class WindowExchange:
@@ -70,10 +43,6 @@ class WindowExchange:
         self._tell(self._limit.settle(now), now)
         self._limit.add(self.counts.take_changes(), now)
         return [self._call(batch) for batch in self._limit.batches(now)]
-
-    def due(self) -> float:
-        """When something is to be said, if nothing is counted before."""
-        return self._limit.due
 
     def check(self) -> None:
         """Have Redis say whether it still knows what it was told."""

@@ -82,9 +82,11 @@ class Facts:
         self._askers: dict[str, asyncio.TimerHandle] = {}
         self._asking = asyncio.Lock()
         self._answer: asyncio.Future[Mapping[str, Any]] | None = None
-        self._settled: tuple[Any, Any] = ((), ())
+        self._compared: tuple[Any, Any] = ((), ())
         self._work: set[asyncio.Task[None]] = set()
         self._warned = False
+        self.settled = False
+        """Whether this node has learnt what the others knew when it joined."""
         self._pong = asyncio.Event()
 
     # what this node says
@@ -121,7 +123,8 @@ class Facts:
         self._heard.clear()
         self._waiting.clear()
         self._askers.clear()
-        self._settled = ((), ())
+        self._compared = ((), ())
+        self.settled = False
         try:
             subscription = await link.subscribe(link.keys.facts, link.keys.mailbox(link.boot))
         except Exception as error:
@@ -176,6 +179,7 @@ class Facts:
 
     async def _keep_equal(self) -> None:
         await self._join()
+        self.settled = True
         while True:
             await asyncio.sleep(COMPARE_EVERY * (0.9 + self._jitter() / 5))
             if self._leads:
@@ -260,8 +264,8 @@ class Facts:
         if not isinstance(theirs, dict):
             return
         pair = (theirs, digests(self._snapshots()))
-        if differing(*pair) and pair != self._settled:  # what an answer does not change is not asked for again
-            self._settled = pair
+        if differing(*pair) and pair != self._compared:  # what an answer does not change is not asked for again
+            self._compared = pair
             self._start(self._ask_after(self._jitter() * self._spread(), self._leader()))
 
     async def _join(self) -> None:

@@ -33,7 +33,7 @@ log = logging.getLogger("lb.cluster")
 
 PATIENCE = 1.0
 """The least time after which Redis is given up, in seconds; `timeout` may be longer."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 
 
 class Script:
@@ -74,6 +74,7 @@ class Link:
         self._tell = tell
         self._enter = enter
         self._told: str | None = ""
+        self._reason = "Redis is not there"
         self._clock = clock
         self._jitter = jitter
         self._connected: Connected | None = None
@@ -113,7 +114,7 @@ class Link:
         """What the commands answer, sent together; an error of one of them stands in its place. Raises LostRedis."""
         connected = self._connected
         if connected is None:
-            raise LostRedis("Redis is not there")
+            raise LostRedis(self._reason)
         figures = self.figures
         figures.commands += len(commands)
         figures.bytes_sent += size(commands)
@@ -126,7 +127,7 @@ class Link:
                 answers = await pipeline.execute(raise_on_error=False)
         except Exception as error:
             figures.errors += len(commands)
-            raise (self.failed(error) if connected is self._connected else LostRedis("the link was lost")) from error
+            raise (self.failed(error) if connected is self._connected else LostRedis(self._reason)) from error
         finally:
             figures.seconds += self._clock() - begin
         figures.bytes_received += size(answers)
@@ -135,7 +136,7 @@ class Link:
     async def subscribe(self, *channels: str) -> Subscription:
         """A subscription, which lives as long as the link; whoever reads it calls `failed` where that fails."""
         if self._connected is None:
-            raise LostRedis("Redis is not there")
+            raise LostRedis(self._reason)
         return await self._connected.subscribe(*channels)
 
     def failed(self, error: BaseException) -> LostRedis:
@@ -191,6 +192,7 @@ class Link:
             self._since = self._clock()
             _call(self.on_lost)
         if reason:
+            self._reason = reason
             self._say(reason)
         if connected is not None:
             with suppress(Exception):

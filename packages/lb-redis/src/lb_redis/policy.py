@@ -15,7 +15,7 @@ adds up the claims and grants none beyond the limit, so the sum over the nodes s
 events. (Without reservations it would not: a node that has not asked for a while would go by a total of long ago.)
 
 A reservation is twice what was used since the last exchange, or a part of what is left where there is plenty, so that a
-burst is not refused; never more than what is left divided by the nodes that have the key. What is not used is given
+burst is not refused; never more than half of what is left, so that others get some, too. What is not used is given
 back: the cap is lowered, then what the processes have counted until then is read, then Redis is told.
 
 A node that begins with a key does not know what the others have of it until its first answer, and one that was alone
@@ -33,6 +33,11 @@ from typing import NamedTuple
 Key = str | bytes
 
 MOST_AMOUNT = 2**31 - 1
+
+AHEAD, SHORT = 0.1, 0.1
+"""Seconds, and windows at most, for which claims are granted ahead. Processes go by the weight of the very moment, so
+nothing is let through early; without it each exchange would find only what had come free since the one before.
+"""
 
 
 class Told(NamedTuple):
@@ -140,8 +145,10 @@ class Rules:
         return floor(now / self.window)
 
     def weight(self, index: int, now: float) -> float:
-        """The share of the window before `index` that counts now."""
-        return min(1.0, max(0.0, index + 1 - now / self.window)) if self.sliding else 0.0
+        """The share of the window before `index` that will count when the next exchange is over."""
+        if not self.sliding:
+            return 0.0
+        return min(1.0, max(0.0, index + 1 - now / self.window - min(AHEAD / self.window, SHORT)))
 
     @property
     def first(self) -> int:

@@ -15,7 +15,7 @@ import heapq
 from collections.abc import Callable
 from math import ceil, inf
 
-from lb_redis.policy import MOST_AMOUNT, Account, Answer, Batch, Key, Rules, Told
+from lb_redis.policy import AHEAD, MOST_AMOUNT, SHORT, Account, Answer, Batch, Key, Rules, Told
 
 MOST = 1000
 """Keys in one batch: Redis does nothing else for about a millisecond then."""
@@ -171,7 +171,7 @@ class Window:
         want = max(2 * spent, account.reserve(left), int(spent > 0 or account.lacks)) - ready
         account.lacks = False
         if now < self._healing:
-            want = min(want, ceil(left / account.sharers))
+            want = min(want, ceil(left / 2))
         return min(max(0, want), MOST_AMOUNT)
 
     def _share(self, key: Key, account: Account, news: tuple[int, int, int], now: float) -> None:
@@ -199,7 +199,8 @@ class Window:
         lacking = account.claimed + account.others + 1 - rules.limit
         if not before or not rules.sliding:
             return inf
-        return max(now, (self.index + 1 + lacking / before) * rules.window)
+        moment = (self.index + 1 + lacking / before - min(AHEAD / rules.window, SHORT)) * rules.window
+        return max(now, moment)
 
     def _left(self, key: Key, account: Account, now: float) -> float:
         weight = self._rules.weight(self.index, now)

@@ -72,7 +72,7 @@ for i = 1, n do
   elseif ask > 0 or (ask < 0 and (total > claim or (own >= 0 and previous > 0))) then
     if ask < 0 then ask = -ask end
     if room >= 1 then
-      grant = math.min(ask, math.ceil(math.floor(room) / math.max(1, nodes)))
+      grant = math.min(ask, math.ceil(math.floor(room) / 2))
       call('HINCRBY', counts, field, grant)
       total, any = total + grant, true
     end

@@ -57,6 +57,6 @@ class Model:
         if granted is not None:
             grant = granted[at]
         elif room >= 1 and (ask > 0 or (ask < 0 and (total > claim or (own >= 0 and previous > 0)))):
-            grant = min(abs(ask), ceil(floor(room) / max(1, sharers)))
+            grant = min(abs(ask), ceil(floor(room) / 2))
             counts.claims[key] = total = total + grant
         return total, grant, previous, sharers

@@ -46,7 +46,7 @@ def build(route: Route, settings: StickySettings) -> CookieSessions | HeaderSess
     """The sticky sessions of a route."""
     sessions = HeaderSessions(settings.header) if settings.header else CookieSessions(settings, route)
     route.keeps = sessions.keeps
-    if not settings.header and is_session_name(settings.cookie):
+    if not settings.header and not route.sharing.seat and is_session_name(settings.cookie):
         _warn_of_name(settings.cookie)
     return sessions
 

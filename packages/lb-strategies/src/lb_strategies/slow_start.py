@@ -8,6 +8,9 @@ candidates for less than `duration`, as after a start. Strategies that hash do w
 
 One timer runs while anybody is warming up, none otherwise. Where several routes share a pool, the first to notice a
 backend warms it up and the others leave it alone.
+
+Workers hear of a backend at the same moment and warm it up alike; one that is new is told who is warming up, and for
+how long there have been candidates, so that it treats nobody as a newcomer who is none.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from annotated_types import Ge
 from pydantic import Field
@@ -23,9 +26,10 @@ from pydantic import Field
 from lb_core import PositiveDuration, Settings, Share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from lb_core import Backend, Pool, Route
+    from lb_core.sharing import Channel
 
 STEPS = 10
 HASHING = frozenset(("ip_hash", "consistent_hash"))
@@ -57,6 +61,7 @@ class SlowStart:
         self,
         pool: Pool,
         settings: SlowStartSettings,
+        route: Route | None = None,
         *,
         later: Callable[[float, Callable[[], None]], Timer] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -69,6 +74,8 @@ class SlowStart:
         self._serving_since = clock() if pool.candidates else NEVER
         self._warming: dict[Backend, float] = {}
         self._timer: Timer | None = None
+        self._route = route
+        self._channel: Channel | None = None
         self._listener = _listen(pool, self)
 
     def changed(self) -> None:
@@ -93,8 +100,18 @@ class SlowStart:
             self._warming, old._warming = old._warming, {}
             self._wait()
 
+    def start(self) -> None:
+        """Tell workers that are new how things stand, or be told."""
+        route = self._route
+        if route is not None and route.sharing.memory is not None:
+            topic = f"slow_start/{route.name}"
+            self._channel = route.sharing.channel(topic, self._receive, snapshot=self._state, nodes=False)
+
     def close(self) -> None:
         """Stop; who is not warm yet is left at its whole weight."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
         if self._listener in self._pool.on_change:
             self._pool.on_change.remove(self._listener)
         for backend in list(self._warming):
@@ -106,6 +123,28 @@ class SlowStart:
     def describe(self) -> list[str]:
         """Who is warming up."""
         return [f"{backend.name} starts slowly: at {backend.warmth:.0%} of its weight" for backend in self._warming]
+
+    def _state(self) -> Iterator[dict[str, Any]]:
+        """For how long there have been candidates, and for how long each has been warming up: seconds."""
+        now = self._clock()
+        if self._serving_since != NEVER:
+            warming = {backend.name: now - began for backend, began in self._warming.items()}
+            yield {"serving": now - self._serving_since, "warming": warming}
+
+    def _receive(self, message: Mapping[str, Any]) -> None:
+        now = self._clock()
+        self._serving_since = min(self._serving_since, now - float(message.get("serving", 0.0)))
+        warming: Mapping[str, float] = message.get("warming", {})
+        for backend in self._pool.candidates:
+            if backend.name in warming and backend.warmth >= 1:
+                self._warming[backend] = now - warming[backend.name]
+                self._pool.set_warmth(backend, min(self._share(backend, now), 1.0))
+        self._wait()
+
+    def _share(self, backend: Backend, now: float) -> float:
+        """How much of its weight counts by now."""
+        begin = self._settings.begin
+        return round(begin + (1 - begin) * (now - self._warming[backend]) / self._settings.duration, 2)
 
     def _begin(self, joined: frozenset[Backend], now: float) -> None:
         warm = any(backend.warmth >= 1 for backend in self._seen - joined)
@@ -124,9 +163,9 @@ class SlowStart:
 
     def _step(self) -> None:
         self._timer = None
-        begin, now = self._settings.begin, self._clock()
-        for backend, began in list(self._warming.items()):
-            share = round(begin + (1 - begin) * (now - began) / self._settings.duration, 2)
+        now = self._clock()
+        for backend in list(self._warming):
+            share = self._share(backend, now)
             if share < 1:
                 self._pool.set_warmth(backend, share)
             else:
@@ -166,4 +205,4 @@ def _in_a_loop() -> bool:
 
 def build(route: Route, settings: SlowStartSettings) -> SlowStart | None:
     """The slow start of a route, or None where its strategy hashes."""
-    return None if route.config.strategy.name in HASHING else SlowStart(route.pool, settings)
+    return None if route.config.strategy.name in HASHING else SlowStart(route.pool, settings, route)

@@ -88,13 +88,16 @@ def run(
     import asyncio
 
     from lb_core.console import EventLines, log_to_stderr
+    from lb_core.handover import Predecessor
     from lb_core.server import Server, loop_factory, nursery_for
 
     log_to_stderr(balancer.config.log_level)
     balancer.plugins.add(EventLines(), "console")
-    nursery = nursery_for(balancer)
+    predecessor = Predecessor.find()
+    nursery = nursery_for(balancer, predecessor)
+    server = Server(balancer, drain=drain, control=True, nursery=nursery, predecessor=predecessor)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_serve(Server(balancer, drain=drain, control=True, nursery=nursery)))
+        return runner.run(_serve(server))
 
 
 async def _serve(server: Server) -> int:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,8 @@ class Asks:
             "file": os.path.abspath(config.files[0]) if config.files else "",
             "urls": self._urls(),
             "commands": sorted(self._balancer.plugins.commands),
+            "load": asdict(self._balancer.node.load()),
+            "workers": [] if self._balancer.node.workers is None else self._balancer.node.workers.figures(),
         }
 
     def _command(self, request: Request) -> object:
@@ -82,8 +85,11 @@ class Asks:
         return commands[name].call(self._balancer, _texts(request, "arguments"), as_json=as_json)
 
     def _decision(self, request: Request) -> object:
+        request_id = _text(request, "request_id")
+        if self._balancer.node.workers is not None:
+            return self._balancer.node.workers.decisions(request_id)
         decisions = self._balancer.engine.decisions
-        found = decisions.find(_text(request, "request_id"))
+        found = decisions.find(request_id)
         return {"decisions": found, "kept": len(decisions), "seconds": decisions.reach}
 
     def _explain(self, request: Request) -> object:

@@ -8,6 +8,7 @@ from lb_core.defaults.backends import BACKENDS
 from lb_core.defaults.ejection import EjectionSettings, build
 from lb_core.defaults.least_connections import LeastConnections
 from lb_core.defaults.nodes import NODES
+from lb_core.defaults.workers import WORKERS
 from lb_core.features import Feature, Strategy
 from lb_core.hooks import hookimpl
 
@@ -33,4 +34,5 @@ def register_features() -> Iterator[Feature]:
 def register_commands() -> Iterator[Command]:
     """Offer the commands that need no plugin."""
     yield NODES
+    yield WORKERS
     yield BACKENDS

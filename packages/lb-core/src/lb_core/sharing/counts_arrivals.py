@@ -1,15 +1,15 @@
-"""Theoretical arrival times (GCRA) that the processes of a node share: the latest of all processes is in force.
+"""Theoretical arrival times (GCRA) that the processes of a node share, as sums.
 
-    in force     the latest time that stands anywhere, or now
-    to take      read what is in force; write it, plus the interval, in one's own place; look again
+    an entry's words     when a run of requests began, and how many of it this process has let pass
+    in force             the latest run; its arrival time is its begin, plus an interval for each request of all
 
-A time cannot be added up as counts can, so two that take in the same instant would both move the same time on, and one
-token would be lost. Therefore who has written looks again: for each process that has written a later time meanwhile
-another interval is added. The last writer sees all the others, so no token is lost. One may be charged that was not
-taken: when the other had seen ours already, or when ours is taken back because the bucket is empty after all; both take
-two processes that decide about one key within half a microsecond.
+A time that everybody moves on cannot be kept without a lock: two that move it in the same instant lose one of the
+requests. Counts add up, so a run has a begin that all have in common, and each counts its own. A run ends when its
+arrival time is past: the bucket is full, nothing of it matters any more, and the next request begins another. Whoever
+decides adds first and reads then, as with windows, so the sum is never over the limit.
 
-With a cluster, the latest time that other nodes have told is one more of these.
+Two that begin a run in the same instant both look again, and the later begin is the one that holds. Who finds that the
+other may not have seen it counts the other's request, too: one may be counted twice then, and none is lost.
 """
 
 from __future__ import annotations
@@ -25,59 +25,64 @@ from lb_core.sharing.fence import fence
 if TYPE_CHECKING:
     from lb_core.sharing.counts_node import Key
 
+ROUNDS = 3
+"""How often a process that begins a run follows others who began one later."""
+
 
 class ArrivalCounts(SharedCounts):
-    """When each key has used up nothing any more, in seconds of `time.monotonic`."""
+    """When each key has used up nothing any more, in seconds of `time.monotonic`: `limit` requests in `window`."""
 
     kind: ClassVar[Kind] = "arrivals"
+    interval: float
 
     def peek(self, key: Key, now: float) -> float:
         """When the key's debt is paid; `now` where it has none."""
         place = self._place(key)
-        return max(now, self._cells[place[1] + 1], self._others(place), self._told(place)[0])
+        begin, count = self._run(place)
+        return max(now, begin + count * self.interval)
 
-    def take(self, key: Key, now: float, seconds: float, tolerance: float) -> bool:
-        """Add to what the key has to wait off, unless that is more than `tolerance` already; whether it was added."""
-        place = self._place(key)
-        cells, own = self._cells, place[1] + 1
-        mine = due = cells[own]
-        if now > due:
-            due = now
-        told, cap = self._told(place) if self.clustered else (0.0, inf)
-        due = max(due, self._others(place), told)
-        if due - now > tolerance:
-            return False
-        if due + seconds > cap:
-            self.changes.ask(key, 0)
-            return False
-        cells[own] = due + seconds
-        if self._sections:
+    def take(self, key: Key, now: float, tolerance: float) -> bool:
+        """Let a request pass and count it, unless the arrival time is more than `tolerance` away."""
+        place = self._young.get(key)
+        if place is None:
+            place = self._find(key)
+        cells, own = self._cells, place[1]
+        if cells[own] != place[0]:
+            place = self._again(key)
+            own = place[1]
+        begin = cells[own + 1]
+        count = cells[own + 2] = cells[own + 2] + 1.0
+        for generation, known, at in place[2]:
+            if cells[generation] != known:
+                cells[own + 2] -= 1.0
+                self._look(place)
+                return self.take(key, now, tolerance)
+            if at:
+                its = cells[at + 1]
+                if its == begin:
+                    count += cells[at + 2]
+                elif its > begin:
+                    return self._join(place, now, tolerance)
+        ahead = begin + (count - 1.0) * self.interval - now
+        if ahead < 0.0:
+            return self._open(place, begin, now, tolerance)
+        if ahead + len(place[2]) * self.interval > tolerance:
             fence()
-            latest, later = self._later(place, due)
-            if later:
-                due = max(latest, due + later * seconds)
-                if due - now > tolerance:
-                    cells[own] = mine
-                    return False
-                cells[own] = due + seconds
-        if self.clustered:
-            self.changes.tell(key, 0, seconds, min(cap, now + tolerance) - due, self.limit, seconds)
+            latest, count = self._run(place)
+            if latest != begin or begin + (count - 1.0) * self.interval - now > tolerance:
+                cells[own + 2] -= 1.0
+                return False
         return True
 
     def add(self, key: Key, now: float, seconds: float) -> float:
-        """Add to what the key has to wait off whatever it is, or take back what was added; returns the time then.
-
-        It is taken back only where ours is the latest time: another's is not ours to change.
-        """
-        if seconds >= 0:
-            self.take(key, now, seconds, inf)
+        """Count a request whatever the arrival time is, or take one back; returns the arrival time then."""
+        if seconds > 0:
+            self.take(key, now, inf)
             return self.peek(key, now)
         place = self._place(key)
-        own = place[1] + 1
-        if self._cells[own] >= max(self._others(place), self._told(place)[0]):
-            self._cells[own] = max(0.0, self._cells[own] + seconds)
-            if self.clustered:
-                self.changes.note(key, 0, seconds)
+        own = place[1] + 2
+        if self._cells[own] >= 1.0:
+            self._cells[own] -= 1.0
         return self.peek(key, now)
 
     def set_elsewhere(self, key: Key, index: int, amount: float, previous: float, cap: float) -> None:
@@ -89,11 +94,75 @@ class ArrivalCounts(SharedCounts):
         cells[at + 1 + self._caps] = max(0.0, cap - phase) if cap < inf else 0.0
 
     def node_total(self, key: Key, index: int) -> float:
-        """The latest arrival time of this node's processes, by the cluster's clock; 0.0 for none."""
+        """The arrival time that this node's processes know, by the cluster's clock; 0.0 for none."""
         del index
-        place = self._place(key)
-        latest = max(self._cells[place[1] + 1], self._others(place))
-        return latest + self.node.phase() if latest else 0.0
+        begin, count = self._run(self._place(key))
+        return begin + count * self.interval + self.node.phase() if begin else 0.0
+
+    def _open(self, place: Place, before: float, now: float, tolerance: float, at_least: float = 0.0) -> bool:
+        """The run `before` is over: begin another, now or at a later time that is given."""
+        cells, own = self._cells, place[1]
+        self._enter(own, max(now, at_least), 1.0)
+        if place[2]:
+            fence()
+            for generation, known, at in place[2]:
+                if cells[generation] != known or (at and cells[at + 1] > before):
+                    return self._agree(place, before, now, tolerance)
+        return True
+
+    def _join(self, place: Place, now: float, tolerance: float) -> bool:
+        """A run later than ours is in force: the request belongs there."""
+        self._cells[place[1] + 2] -= 1.0
+        begin, count = self._run(place)
+        due = begin + count * self.interval
+        if due - now > tolerance:
+            return False
+        if due < now:
+            return self._open(place, begin, now, tolerance)
+        self._enter(place[1], begin, 1.0)
+        fence()
+        return self._agree(place, begin, now, tolerance)
+
+    def _agree(self, place: Place, before: float, now: float, tolerance: float) -> bool:
+        """Others begin runs in the same instant: follow the latest, and decide in that one."""
+        cells, own = self._cells, place[1]
+        for _ in range(ROUNDS):
+            latest, _ = self._run(place)
+            if latest == cells[own + 1]:
+                break
+            self._enter(own, latest, 1.0)
+            fence()
+        begin = cells[own + 1]
+        cells[own + 2] += self._missed(place, before, begin, now)
+        _, count = self._run(place)
+        if begin + (count - 1.0) * self.interval - now > tolerance:
+            cells[own + 2] -= 1.0
+            return False
+        return True
+
+    def _enter(self, own: int, begin: float, count: float) -> None:
+        """Count in another run; who reads in between finds less in a run that is no longer in force."""
+        cells = self._cells
+        if cells[own + 1] != begin:
+            cells[own + 2] = 0.0
+            cells[own + 1] = begin
+        cells[own + 2] = count
+
+    def _run(self, place: Place) -> tuple[float, float]:
+        """The begin of the run that is in force, and how many requests all processes have counted in it."""
+        cells = self._cells
+        self._look(place)
+        spots = (place[1], *(at for _, _, at in place[2] if at))
+        begin = max(cells[at + 1] for at in spots)
+        return begin, sum(cells[at + 2] for at in spots if cells[at + 1] == begin)
+
+    def _missed(self, place: Place, before: float, begin: float, now: float) -> float:
+        """Requests in runs that others began just now, but earlier than ours: they may not have seen ours."""
+        cells, missed = self._cells, 0.0
+        for _, _, at in place[2]:
+            if at and before < cells[at + 1] < begin and cells[at + 1] + cells[at + 2] * self.interval > now:
+                missed += cells[at + 2]
+        return missed
 
     def _place(self, key: Key) -> Place:
         place = self._young.get(key)
@@ -101,35 +170,19 @@ class ArrivalCounts(SharedCounts):
             place = self._find(key)
         return place if self._cells[place[1]] == place[0] else self._again(key)
 
-    def _others(self, place: Place) -> float:
-        """The latest time of other processes."""
-        cells, latest = self._cells, 0.0
-        for generation, known, at in place[2]:
-            if cells[generation] != known:
-                self._look(place)
-                return self._others(place)
-            if at and cells[at + 1] > latest:
-                latest = cells[at + 1]
-        return latest
-
-    def _later(self, place: Place, due: float) -> tuple[float, int]:
-        """The latest time of other processes, and how many of them have one later than `due`."""
-        if self._others(place) <= due:
-            return due, 0
-        times = [self._cells[at + 1] for _, _, at in place[2] if at]
-        return max(times), sum(each > due for each in times)
-
-    def _told(self, place: Place) -> tuple[float, float]:
-        """The time that other nodes have told, and the one up to which this node may go."""
-        if not place[3] or self.sharing.share < 1.0:
-            return 0.0, inf
-        at = self._spot_elsewhere(place)
-        return (self._cells[at + 1], self._cells[at + 1 + self._caps] or inf) if at else (0.0, inf)
+    def _follow(self) -> None:
+        super()._follow()
+        self.interval = self.window / self.allowed
 
     def _counts_now(self, first: float, second: float) -> bool:
-        del second
-        return first > time.monotonic()
+        return first + second * self.interval > time.monotonic()
 
     def _keep(self, at: int, fingerprint: float) -> None:
-        kept = self._table.claim(self._table.section(KEPT), fingerprint) + 1
-        self._cells[kept] = max(self._cells[kept], self._cells[at + 1])
+        """A worker's part of a run; of two runs the later is in force."""
+        cells = self._cells
+        kept = self._table.claim(self._table.section(KEPT), fingerprint)
+        begin, count = cells[at + 1], cells[at + 2]
+        if begin == cells[kept + 1]:
+            cells[kept + 2] += count
+        elif begin > cells[kept + 1]:
+            self._enter(kept, begin, count)

@@ -21,9 +21,54 @@ if TYPE_CHECKING:
 
 
 class ClusterArrivalCounts(ArrivalCounts):
-    """Arrival times of all nodes: what others have told is one more time that may be in force."""
+    """Arrival times of all nodes. What others have told is one, too: where it is the latest, it begins a run."""
 
     clustered = True
+
+    def peek(self, key: Key, now: float) -> float:
+        """When the key's debt is paid; `now` where it has none."""
+        return max(ArrivalCounts.peek(self, key, now), self._told(self._place(key))[0])
+
+    def take(self, key: Key, now: float, tolerance: float) -> bool:
+        """Let a request pass and count it, unless the arrival time is more than `tolerance` away, or beyond what this
+        node may reach before it hears from the others.
+        """
+        if self.sharing.share < 1.0:
+            told, cap = 0.0, inf
+        else:
+            told, cap = self._told(self._place(key))
+        if told > now and not self._follows(key, told):
+            if told - now > tolerance:
+                return False
+            place = self._place(key)
+            taken = self._open(place, self._run(place)[0], now, tolerance, told)
+        else:
+            taken = ArrivalCounts.take(self, key, now, tolerance)
+        if not taken:
+            return False
+        due = ArrivalCounts.peek(self, key, now)
+        if due > cap:
+            ArrivalCounts.add(self, key, now, -self.interval)
+            self.changes.ask(key, 0)
+            return False
+        self.changes.tell(key, 0, self.interval, min(cap, now + tolerance) - due, self.limit, self.interval)
+        return True
+
+    def add(self, key: Key, now: float, seconds: float) -> float:
+        """Count a request whatever the arrival time is, or take one back; returns the arrival time then."""
+        if seconds <= 0:
+            self.changes.note(key, 0, -self.interval)
+        return ArrivalCounts.add(self, key, now, seconds)
+
+    def _follows(self, key: Key, told: float) -> bool:
+        """Whether the run in force is as late as what others have told."""
+        begin, count = self._run(self._place(key))
+        return begin + count * self.interval >= told
+
+    def _told(self, place: Place) -> tuple[float, float]:
+        """The time that other nodes have told, and the one up to which this node may go."""
+        at = self._spot_elsewhere(place)
+        return (self._cells[at + 1], self._cells[at + 1 + self._caps] or inf) if at else (0.0, inf)
 
 
 class ClusterWindowCounts(WindowCounts):

@@ -91,6 +91,6 @@ class GaugeCounts(SharedCounts):
         del second
         return first > 0.0
 
-    def _keep(self, at: int, fingerprint: float) -> None:
+    def _keep(self, at: int, fingerprint: float) -> None:  # noqa: ARG002 (nothing is kept)
         """What a worker had under way ended with it."""
         self._cells[at + 1] = 0.0

@@ -38,7 +38,7 @@ class WindowCounts(SharedCounts):
 
     kind: ClassVar[Kind] = "windows"
     sliding = True
-    """Whether the window before still counts in part, as the limit that counts here says; for the exchange between nodes."""
+    """Whether the window before counts in part, with the limit that counts here; for the exchange between nodes."""
 
     def __init__(self, sharing: Sharing, name: str, *, most: int, limit: float, window: float) -> None:
         self._index = -1

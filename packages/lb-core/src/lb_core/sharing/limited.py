@@ -1,21 +1,25 @@
 """A backend with a limit, in a worker: its requests in flight count together with those of the other workers.
 
 While it has a limit, a worker's backend is of the class `LimitedBackend`, which publishes `in_flight` where the others
-read it; one without a limit stays a plain `Backend` and costs nothing. What a worker publishes of it is one number:
+read it; one without a limit stays a plain `Backend` and costs nothing. What a worker publishes of it is one number, so
+that one sum over the workers says everything:
 
     bits 0-23     its requests in flight
-    bits 24-47    those of them that count against a restriction (half open), which is not what lasted when it began
+    bits 24-47    those of them that count against a restriction (half open): all but what lasted when it began
     bits 48-      1 while requests wait for it in this worker
 
-so that one sum says all. Two workers that look in the same microsecond may both take the last place: that is the only
-way to go over the limit, by one request for each other worker at the most.
+Where so few places are left that all workers together could take too many, who asks for the limit claims a place first:
+it publishes one request more, and looks again. So there are never more than the limit; of two that ask in the same
+instant both may find no room. A claim that nobody used is taken back on the next turn of the loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from lb_core.backend import NO_LIMIT, Backend
+from lb_core.sharing.fence import fence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,22 +35,35 @@ _limit: Any = Backend.__dict__["limit"]
 """The plain attributes, which keep their values when a backend changes its class."""
 
 
+def _soon(call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_soon(call)
+
+
 class Place:
     """Where a backend's number stands, and whether somebody here waits for it.
 
     `lasting` of its own requests do not count against a restriction. `gives_way` tells whether others come first, now
-    that somebody waits.
+    that somebody waits. `soon` calls something on the next turn of the loop.
     """
 
-    __slots__ = ("flag", "gives_way", "lasting", "mine", "number", "slots")
+    __slots__ = ("claimed", "flag", "gives_way", "lasting", "mine", "number", "slots", "soon")
 
-    def __init__(self, slots: Slots, number: int, gives_way: Callable[[], bool], lasting: int = 0) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        number: int,
+        gives_way: Callable[[], bool],
+        lasting: int = 0,
+        soon: Callable[[Callable[[], None]], object] = _soon,
+    ) -> None:
         self.slots = slots
         self.mine = slots.mine
         self.number = number
         self.gives_way = gives_way
+        self.soon = soon
         self.lasting = lasting
         self.flag = 0
+        self.claimed = False
 
 
 class LimitedBackend(Backend):
@@ -56,7 +73,9 @@ class LimitedBackend(Backend):
 
     def _set_in_flight(self, count: int) -> None:
         _in_flight.__set__(self, count)
-        place: Place = self.shared  # type: ignore[assignment]  # it has one for as long as it is of this class
+        self._say(self.shared, count)  # type: ignore[arg-type]  # it has a place for as long as it is of this class
+
+    def _say(self, place: Place, count: int) -> None:
         if self.restricted == NO_LIMIT:
             place.mine[place.number] = count + place.flag
         else:
@@ -67,26 +86,57 @@ class LimitedBackend(Backend):
         others = place.slots.others(place.number)
         if (others >= WAITING or place.flag) and place.gives_way():
             return 0
+        limit = self._beside(others)
+        count: int = _in_flight.__get__(self)
+        if count < limit <= count + len(place.slots.elsewhere):
+            return self._claim(place, count)
+        return limit
+
+    in_flight = property(_in_flight.__get__, _set_in_flight)
+    limit = property(_get_limit, _limit.__set__)
+
+    @property
+    def room(self) -> int:
+        """How many more it may have, without a claim to them."""
+        place: Place = self.shared  # type: ignore[assignment]
+        others = place.slots.others(place.number)
+        if (others >= WAITING or place.flag) and place.gives_way():
+            return 0
+        count: int = self.in_flight
+        return self._beside(others) - count
+
+    def publish(self) -> None:
+        """Say again what is in flight."""
+        if self.shared is not None:
+            self.shared.claimed = False
+            self._say(self.shared, self.in_flight)
+
+    def _beside(self, others: int) -> int:
+        """What is left of the limit beside the others."""
         limit = self.max_connections - (others & MASK)
         if self.restricted != NO_LIMIT:
             limit = min(limit, self.restricted - ((others >> BITS) & MASK))
         return max(limit, 0)
 
-    in_flight = property(_in_flight.__get__, _set_in_flight)
-    limit = property(_get_limit, _limit.__set__)
+    def _claim(self, place: Place, count: int) -> int:
+        """The limit, once it is sure that no other worker takes the place too."""
+        self._say(place, count + 1)
+        fence()
+        limit = self._beside(place.slots.others(place.number))
+        if count >= limit:
+            self._say(place, count)
+        elif not place.claimed:
+            place.claimed = True
+            place.soon(self.publish)
+        return limit
 
-    def publish(self) -> None:
-        """Say again what is in flight."""
-        self._set_in_flight(self.in_flight)
 
-
-def share(backend: Backend, place: Place) -> LimitedBackend:
+def share(backend: Backend, place: Place) -> None:
     """Let it count together with the other workers from now on."""
     backend.shared = place
     backend.__class__ = LimitedBackend
     assert isinstance(backend, LimitedBackend)
     backend.publish()
-    return backend
 
 
 def unshare(backend: Backend) -> None:

@@ -348,6 +348,7 @@ class Crew:
             if each.place == worker.place and each is not worker and each.state == "serving":
                 self._let_go(each)
         self._hand_out()
+        self._tell_node()
         self._tell("worker_started", f"seat {worker.seat}, pid {worker.pid}", worker)
 
     def _let_go(self, worker: Seated) -> None:
@@ -379,6 +380,7 @@ class Crew:
         self._beats.clear(seat)
         self.balancer.sharing.seat_gone(seat)
         self._tell_seats()
+        self._tell_node()
         expected = not worker.stays or self._ending
         how = reason or how_it_ended(status)
         if not expected:
@@ -524,6 +526,10 @@ class Crew:
         for seat, worker in self.workers.items():
             worker.send(messages.Seats((0, *(each for each in seats if each != seat))))
 
+    def _tell_node(self) -> None:
+        serving = any(each.state == "serving" for each in self.workers.values())
+        self.balancer.node.has_workers(serving)
+
     def _total(self, word: int) -> int:
         return sum(self._beats.read(seat, word) for seat in self.workers)
 
@@ -534,6 +540,7 @@ class Crew:
             await waiting
 
     def _wake(self) -> None:
+        self.balancer.node.has_workers(any(each.state == "serving" for each in self.workers.values()))
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if not each.done():

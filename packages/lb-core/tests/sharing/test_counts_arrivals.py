@@ -1,0 +1,77 @@
+"""Arrival times that processes share: a token bucket of all of them."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lb_core.sharing import Sharing
+from lb_core.sharing.counts_arrivals import ArrivalCounts
+from lb_core.sharing.counts_by_name import arrivals
+from lb_core.testing.together import Together
+
+
+def counts(sharing: Sharing, *, limit: float = 10, window: float = 10.0) -> ArrivalCounts:
+    made = arrivals(sharing, "bucket", most=100, limit=limit, window=window)
+    made.hold()
+    return made
+
+
+def test_all_take_from_one_bucket() -> None:
+    one, two = (counts(each) for each in Together(workers=2).workers)
+    taken = [each.take("a", 100.0, 4.0) for each in (one, two, two, one, two, one, two)]
+    assert taken == [True] * 5 + [False] * 2
+    assert one.peek("a", 100.0) == two.peek("a", 100.0) == 105.0
+    assert [two.take("a", 101.0, 4.0), one.take("a", 101.0, 4.0)] == [True, False]
+    assert one.peek("a", 102.0) == 106.0
+
+
+def test_a_full_bucket_begins_again() -> None:
+    one, two = (counts(each) for each in Together(workers=2).workers)
+    for when in (100.0, 200.0, 300.0):
+        assert sum(each.take("a", when, 4.0) for each in (two, one) for _ in range(5)) == 5
+        one, two = two, one
+    assert one.peek("a", 400.0) == 400.0
+
+
+def test_one_is_taken_back() -> None:
+    one, two = (counts(each) for each in Together(workers=2).workers)
+    one.take("a", 100.0, 9.0)
+    two.take("a", 100.0, 9.0)
+    assert two.add("a", 100.0, -1.0) == 101.0
+    assert two.add("a", 100.0, -1.0) == 101.0, "it has no other here"
+    assert one.add("a", 100.0, 1.0) == 102.0
+
+
+def test_what_a_worker_took_is_kept_when_it_is_gone() -> None:
+    node = Together(workers=2)
+    control, one, two = (counts(each) for each in (node.control, *node.workers))
+    import time
+
+    now = time.monotonic()
+    two.take("a", now, 9.0)
+    two.take("a", now, 9.0)
+    one.take("a", now, 9.0)
+    two.take("full again", now - 100.0, 9.0)
+    for _ in range(2):
+        node.control.seat_gone(2)
+        node.workers[0].set_seats((0,))
+        node.control.set_seats((1,))
+    assert one.peek("a", now) == control.peek("a", now) == now + 3.0
+    assert len(control) == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab"), st.integers(0, 3)), max_size=60))
+def test_decisions_are_those_of_one_bucket(steps: list[tuple[int, str, int]]) -> None:
+    each = [counts(worker) for worker in Together(workers=3).workers]
+    due = {"a": 0.0, "b": 0.0}
+    now = 1000.0
+    for seat, key, pause in steps:
+        now += pause * 0.75
+        debt = max(0.0, due[key] - now)
+        passes = debt <= 4.0
+        assert each[seat].take(key, now, 4.0) == passes
+        if passes:
+            due[key] = now + debt + 1.0
+        assert abs(each[seat].peek(key, now) - max(now, due[key])) < 1e-9
