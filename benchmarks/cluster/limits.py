@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from math import floor, inf
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from lb_core.sharing.counts_changes import FEWEST, HUNDREDTH
 from lb_redis.policy import Answer, Batch, Rules, Told
@@ -102,17 +102,24 @@ class Node:
         return left >= 0 and (untold > left or untold >= max(FEWEST, limit // HUNDREDTH))
 
 
-def run(case: Case, seed: int) -> Outcome:
+class Counts(Protocol):
+    """Where the claims are added up: the script's rule, or the script itself."""
+
+    def call(self, node: str, batch: Batch) -> Answer:
+        """Apply a batch, and answer it."""
+
+
+def run(case: Case, seed: int, counts: Counts | None = None) -> Outcome:
     """Simulate one key; the same seed gives the same outcome."""
-    return _Run(case, Random(seed)).go()
+    return _Run(case, Random(seed), counts).go()
 
 
 class _Run:
-    def __init__(self, case: Case, random: Random) -> None:
+    def __init__(self, case: Case, random: Random, counts: Counts | None) -> None:
         self.case = case
         self.random = random
         self.rules = Rules(case.limit, case.window, nodes=len(case.rates))
-        self.redis = Model(self.rules)
+        self.redis = counts or Model(self.rules)
         self.nodes = [
             Node(number, rate, self.rules, random.random() * case.interval)
             for number, rate in enumerate(case.rates)
@@ -154,9 +161,8 @@ class _Run:
         index = rules.index(now)
         if index != node.index:
             node.move_on(index)
-        free = rules.limit - node.used - node.others - 1
-        seen = (node.before + node.others_before) * min(1.0, index + 1 - now / rules.window)
-        if seen <= free and node.used < node.cap:
+        room = self._room_at(node)
+        if room <= now and node.used < node.cap:
             node.used += 1
             node.pending[index] = node.pending.get(index, 0) + 1
             self.outcome.passed.append(now)
@@ -164,19 +170,19 @@ class _Run:
             self._expect(node, now)
             return
         self._note_refusal(node)
-        if seen > free:
-            self._expect(node, self._room_at(node, free))
-        elif not node.wants:
+        if not node.wants:
             node.wants = True
-            self._exchange_soon(node, at_once=True)
+            self._exchange_soon(node, at_once=room <= now)
+        if room > now:
+            self._expect(node, room)
 
-    def _room_at(self, node: Node, free: int) -> float:
-        """When the window before has moved so far out of sight that one fits in; else the next window's begin."""
-        begin = (node.index + 1) * self.case.window
+    def _room_at(self, node: Node) -> float:
+        """When one more fits in by what the node knows: now, or as the window before moves out of sight."""
+        window = self.case.window
+        free = self.rules.limit - node.used - node.others - 1
         before = node.before + node.others_before
-        if free < 0 or not before:
-            return begin
-        return max(self.now, begin - free / before * self.case.window)
+        begin = node.index + 1 - (free / before if before else 1.0)
+        return window * (node.index + 1) if free < 0 else max(self.now, begin * window)
 
     def _note_refusal(self, node: Node) -> None:
         if not node.has_refused:
@@ -222,7 +228,7 @@ class _Run:
             self.outcome.entries += len(batch.keys)
             self._at(now + self._latency(), self._at_redis, node, batch)
         if wanted:  # refused again and again, it asks at its turns
-            self._expect(node, now if batches else self._next_turn(node, now))
+            self._expect(node, max(self._room_at(node), now if batches else self._next_turn(node, now)))
         if not batches:
             self._rest(node)
 
@@ -247,10 +253,10 @@ class _Run:
 
     def _tell(self, node: Node, told: Iterable[Told]) -> None:
         for each in told:
-            before = node.cap
+            before = node.cap, -node.others
             node.take(each)
-            if node.cap > before and node.used < node.cap:
-                self._expect(node, self.now)
+            if (node.cap, -node.others) > before:  # what was refused may pass now
+                self._expect(node, self._room_at(node))
 
     def _latency(self) -> float:
         """Half of it fixed, half of it by chance: on average what the case says."""

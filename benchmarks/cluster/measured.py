@@ -66,7 +66,7 @@ class _Server:
 
 
 def _exchange(server: _Server, keys: int, costs: Costs) -> Costs:
-    """Two sizes of batches tell what a call costs and what a key; the first time a key is new, then it is known."""
+    """Two sizes of batches tell what a call costs and what a key: half of the keys are new, half another node has."""
     random = Random(1)
     fields = [random.randbytes(8) for _ in range(keys)]
     call = server.client.register_script(WINDOWS)
@@ -75,7 +75,8 @@ def _exchange(server: _Server, keys: int, costs: Costs) -> Costs:
     before, busy = _traffic(server), cpu.cpu_ns([server.pid])
     batches = keys // size
     for number in range(batches):
-        _say(call, fields[number * size : (number + 1) * size], 1, f"node{number}", fresh=True)
+        half = number % (batches // 2)  # the second node that says a key has to share it
+        _say(call, fields[half * size : (half + 1) * size], 1, f"node{number}", ask=-83)
     large = (cpu.cpu_ns([server.pid]) - busy) / 1e9 / batches
     bytes_in, bytes_out = (after - then for after, then in zip(_traffic(server), before, strict=True))
     held = server.info("used_memory") - memory
@@ -89,7 +90,7 @@ def _exchange(server: _Server, keys: int, costs: Costs) -> Costs:
         costs,
         call=small - each,
         key=each,
-        memory_key=held / keys,
+        memory_key=2 * held / keys,
         key_bytes_in=key_in,
         key_bytes_out=key_out,
         call_bytes_in=small_in / count - key_in,
@@ -97,10 +98,9 @@ def _exchange(server: _Server, keys: int, costs: Costs) -> Costs:
     )
 
 
-def _say(call: redis.commands.core.Script, fields: list[bytes], number: int, node: str, *, fresh: bool = False) -> None:
+def _say(call: redis.commands.core.Script, fields: list[bytes], number: int, node: str, *, ask: int = 0) -> None:
     count = len(fields)
-    mine = [0 if fresh else -1] * count
-    batch = Batch(7, 0, number, 0.5, [""] * count, [3] * count, [3] * count, [5] * count, mine)
+    batch = Batch(7, 0, number, 0.5, [""] * count, [3] * count, [3] * count, [ask] * count, [0 if ask else -1] * count)
     answered = call(keys=["{lb}:7", "{lb}:6"], args=arguments(batch, RULES, node, fields))
     assert answered[0] == 1, answered
 

@@ -76,7 +76,7 @@ async def test_workers_share_the_traffic_and_one_status_shows_it(tmp_path: Path)
         assert [each["pid"] for each in figures] == sorted(crew.pids)
         assert sum(each["requests"] for each in figures) == 400
         assert all(each["requests"] and each["memory"] for each in figures), "both serve"
-        status = await crew.status()
+        status = await crew.ask("status")
         assert status["urls"] == [f"http://127.0.0.1:{crew.port}"]
         assert len(status["workers"]) == 2
         said = await crew.command("workers")
@@ -90,8 +90,10 @@ async def test_a_decision_is_found_whoever_made_it(tmp_path: Path) -> None:
                 asked = request("/", b"", f"X-Request-Id: look-{number}-at-me")
                 assert (await client.ask(asked)).status == 200
         for number in range(12):
-            said = await crew.command("explain", "--why", f"look-{number}-at-me")
-            assert f"id        look-{number}-at-me" in said
+            found = await crew.ask("decision", request_id=f"look-{number}-at-me")
+            assert [each["request_id"] for each in found["decisions"]] == [f"look-{number}-at-me"]
+        assert found["kept"] >= 12
+        assert "id        look-3-at-me" in await crew.command("explain", "--why", "look-3-at-me")
 
 
 async def killed(crew: Crew, pid: int) -> float:
@@ -129,7 +131,7 @@ async def test_twenty_killed_workers_lose_what_they_had_in_hand_and_no_more(tmp_
         await asyncio.sleep(0.3)
         requests = sum(each["requests"] for each in await crew.workers())
         assert requests < served, "those of the dead are not the living's"
-        status = await crew.status()
+        status = await crew.ask("status")
         # a worker that is killed takes with it what it had not put down yet: a tenth of a second
         assert served - KILLS * 0.2 * rate <= status["load"]["requests"] <= served + lost
     measured(f"{KILLS} workers killed under load", f"{lost} of {served} lost, replaced within {slowest * 1000:.0f} ms")
@@ -280,7 +282,10 @@ def test_a_script_of_ones_own_serves_with_workers(tmp_path: Path) -> None:
     )
     process = LbProcess(program=("-c", script))
     try:
-        wait_until(lambda: sum(len(children(each)) for each in children(process.process.pid)) == 2, or_else=lambda: process.errors)
+        wait_until(
+            lambda: sum(len(children(each)) for each in children(process.process.pid)) == 2,
+            or_else=lambda: process.errors,
+        )
         wait_until(lambda: os.path.exists(tmp_path / "control.sock"))
         assert get(port)[0] == 502
         process.signal(signal.SIGTERM)

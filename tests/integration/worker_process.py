@@ -11,14 +11,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lb_core.control.client import ask
 from tests.integration.lb_process import LbProcess, free_port, wait_until
-from tests.support.backends import Backend
 from tests.support.balancing import tree
 from tests.support.uncovered import environment
+
+if TYPE_CHECKING:
+    from tests.support.backends import Backend
 
 
 class Crew:
@@ -65,16 +68,14 @@ class Crew:
         """What `lb` says that is asked over the control socket."""
         return await asyncio.to_thread(self._command, args, fails)
 
+    async def ask(self, what: str, **request: Any) -> Any:
+        """What the control socket answers."""
+        return await asyncio.to_thread(ask, self.config["control"], {"ask": what, **request})
+
     async def workers(self) -> list[dict[str, Any]]:
         """What `lb workers --json` says."""
-        found: list[dict[str, Any]] = json.loads(await self.command("workers", "--json"))["workers"]
-        return found
-
-    async def status(self) -> dict[str, Any]:
-        """The status that the control socket tells."""
-        from lb_core.control.client import ask
-
-        found: dict[str, Any] = await asyncio.to_thread(ask, self.config["control"], {"ask": "status"})
+        said = await self.ask("command", name="workers", arguments=[], json=True)
+        found: list[dict[str, Any]] = json.loads(said)["workers"]
         return found
 
     async def until(self, condition: Any, *, within: float = 10.0) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from lb_breaker.backends import BackendBreaker
 from lb_breaker.guard import Guards
+from lb_breaker.route_of_workers import RouteBreakerOfWorkers
 from lb_breaker.settings import BreakerSettings
-from lb_breaker.whole_route import RouteBreaker, RouteBreakerOfWorkers
+from lb_breaker.whole_route import RouteBreaker
 from lb_core import Backend, Event, Exchange, Pool, Route
 from lb_core.config import RouteConfig
 from lb_core.errors import ConnectFailed
@@ -370,6 +371,131 @@ def test_a_reload_keeps_what_all_know(node: Node) -> None:
     for each in node.all:
         each.breaker.close()
     assert [each.pool.candidates for each in node.all] == [(each.one, each.two) for each in node.all]
+
+
+# what is counted together
+
+
+def counted(node: Node) -> int:
+    """How many messages about counts the workers have sent."""
+    return sum(topic.startswith("circuit_breaker_counts") for topic, _ in node.together.sent)
+
+
+@pytest.mark.parametrize("scope", ["backend", "route"])
+def test_failures_in_a_row_are_counted_over_all_workers(scope: str) -> None:
+    node = Node(workers=3, threshold=5, scope=scope)
+    for number in range(4):
+        worker = node.workers[number % 3]
+        worker.fail(worker.one)
+        node.clock.sleep(0.1)
+    assert {0} == {state for states in node.states for state in states}
+    assert "4 of 5 failures" in str(node.control.breaker.describe())
+    node.workers[2].fail(node.workers[2].one)
+    assert 2 in next(iter(node.states))
+    assert "5 failures in a row" in str(node.control.breaker.describe())
+
+
+@pytest.mark.parametrize("scope", ["backend", "route"])
+@pytest.mark.parametrize("ratio", [{}, {"error_ratio": 0.99, "min_requests": 1000}])
+def test_a_success_in_any_worker_breaks_the_row(scope: str, ratio: dict[str, Any]) -> None:
+    node = Node(threshold=3, scope=scope, **ratio)
+    first, second = node.workers
+    for _ in range(4):
+        for worker in (first, second):
+            worker.fail(worker.one)
+            node.clock.sleep(0.1)
+        second.answer(second.one)
+        node.clock.sleep(0.1)
+    assert node.told == []
+    assert "failures" not in str(first.breaker.describe())
+    for worker in (first, second, first):
+        worker.fail(worker.one)
+        node.clock.sleep(0.1)
+    assert node.told == [f"breaker_opened {'one' if scope == 'backend' else ''}".strip()]
+
+
+@pytest.mark.parametrize("scope", ["backend", "route"])
+def test_shares_are_taken_over_all_workers(scope: str) -> None:
+    node = Node(error_ratio=0.5, min_requests=20, threshold=1000, scope=scope)
+    first, second = node.workers
+    for worker in (first, second):
+        for number in range(10):
+            assert node.told == []
+            if number % 2:
+                worker.fail(worker.one)
+            else:
+                worker.answer(worker.one)
+            node.clock.sleep(0.1)
+    assert len(node.told) == 1
+    assert "10 of 20 requests failed" in str(node.control.breaker.describe())
+
+
+def test_what_goes_well_elsewhere_counts_though_it_was_before_the_first_failure() -> None:
+    node = Node(threshold=1000, error_ratio=0.5, min_requests=10)
+    first, second = node.workers
+    for _ in range(40):
+        second.answer(second.one)
+    assert counted(node) == 0, "nothing is told while nothing fails"
+    for _ in range(20):
+        first.fail(first.one)
+        node.clock.sleep(0.06)
+    assert node.told == [], "20 of 60"
+    for _ in range(20):
+        first.fail(first.one)
+        node.clock.sleep(0.06)
+    assert node.told == ["breaker_opened one"]
+
+
+def test_slow_answers_are_counted_over_all_workers() -> None:
+    node = Node(slow_call=2.0, min_requests=4)
+    for number in range(4):
+        worker = node.workers[number % 2]
+        exchange = worker.exchange(worker.one)
+        exchange.started -= 3.0
+        worker.breaker.on_response(exchange)
+        node.clock.sleep(0.1)
+    assert node.told == ["breaker_opened one"]
+
+
+def test_counts_are_told_every_so_often_however_many_requests_there_are() -> None:
+    node = Node(threshold=100_000, error_ratio=0.9, min_requests=100_000)
+    first, second = node.workers
+    for _ in range(1000):
+        first.fail(first.one)
+        second.answer(second.one)
+        node.clock.sleep(0.001)
+    assert 20 <= counted(node) <= 2 * 21
+    node.clock.sleep(11)
+    before = counted(node)
+    for _ in range(1000):
+        second.answer(second.one)
+        node.clock.sleep(0.001)
+    assert counted(node) == before, "all is well again"
+
+
+def test_a_reload_goes_on_counting_together() -> None:
+    for scope in ("backend", "route"):
+        node = Node(threshold=4, scope=scope)
+        first, second = node.workers
+        for worker in (first, second):
+            worker.fail(worker.one)
+            node.clock.sleep(0.1)
+        for each in node.all:
+            old, new = each.breaker, each.build()
+            new.inherit(old)
+            old.close()
+            new.start()
+            each.breaker = new
+        for worker in (first, second):
+            worker.fail(worker.one)
+            node.clock.sleep(0.1)
+        assert len(node.told) == 1
+
+
+@pytest.mark.parametrize("name", ["gone", "one", ""])
+def test_counts_under_other_settings_are_not_ours(node: Node, name: str) -> None:
+    node.together.control.deliver("circuit_breaker_counts/shop", {"00000000": {name: [0, 9, 9, 9, 0]}})
+    assert "failures" not in str(node.control.breaker.describe())
 
 
 # scope route

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import lb_ratelimit
+from lb_core.sharing import Sharing
 from lb_core.testing import exchange
 from lb_core.testing.fakes import route_over
+from lb_core.testing.together import Together
 from lb_ratelimit import RateLimit, RateLimitSettings
 from lb_ratelimit.limiter import build
 
@@ -20,21 +22,39 @@ if TYPE_CHECKING:
     from lb_core import Event, Exchange, Feature, Response, Route
 
 
+@pytest.fixture(params=["alone", "a worker"], autouse=True)
+def sharing(request: pytest.FixtureRequest) -> Iterator[Sharing]:
+    """Everything here holds for a process alone, and for a worker among others."""
+    World.sharing = Sharing() if request.param == "alone" else Together(workers=2).workers[0]
+    yield World.sharing
+    World.sharing = Sharing()
+
+
 class World:
     """A route with limits, and a clock that stands until it is moved."""
+
+    sharing = Sharing()
 
     def __init__(self, *limits: dict[str, Any], route: Route | None = None) -> None:
         self.now = 60_000.0
         self.events: list[Event] = []
         self.route = route or route_over(())
         self.route.pool.notify = self.events.append
-        self.feature = self.made(*limits)
+        self.route.sharing = self.sharing
+        if limits:
+            self.feature = self.made(*limits)
+            self.feature.start()
 
     def made(self, *limits: dict[str, Any]) -> RateLimit:
         feature = build(self.route, RateLimitSettings.model_validate(list(limits)))
         for limit in feature.limits:
             if hasattr(limit.algorithm, "_phase"):
                 limit.algorithm._phase = 0.0
+                if limit.algorithm._align is not None:
+                    limit.algorithm._align = lambda: 0.0
+            if limit._shared is not None:
+                limit._shared.counts.clock = lambda: self.now
+                limit._shared.counts.node._numbers[0] = 0.0
         return feature
 
     def ask(self, path: str = "/", **options: Any) -> tuple[Exchange, Response | None]:
@@ -308,9 +328,12 @@ def test_a_request_that_never_came_so_far_ends_without_a_trace() -> None:
 
 
 def inherited(world: World, *limits: dict[str, Any]) -> World:
-    new = World(*limits, route=world.route)
+    new = World(route=world.route)
     new.now = world.now
+    new.feature = new.made(*limits)
     new.feature.inherit(world.feature)
+    world.feature.close()
+    new.feature.start()
     return new
 
 

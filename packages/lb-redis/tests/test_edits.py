@@ -57,7 +57,7 @@ async def test_of_two_edits_of_one_version_one_is_refused(nodes: Nodes, redis: R
     assert sorted(type(each).__name__ for each in results) == ["EditConflict", "int"]
     queue = 10 if results[0] == 1 else 20
     for node in (one, two):
-        await node.until(lambda node=node: node.balancer.config.routes[0].queue.size == queue)  # type: ignore[misc]
+        await node.until(lambda node=node: node.balancer.config.routes[0].queue == queue)  # type: ignore[misc]
         assert node.cluster.edits.applied == 1
 
 
@@ -73,7 +73,7 @@ async def test_a_stale_version_is_refused_and_nothing_changes(nodes: Nodes, redi
 @pytest.mark.parametrize(
     ("patch", "message"),
     [
-        ({"routes": {"a.example": {"strategy": "nope"}}}, 'edit 1: routes.a.example.strategy: "nope"'),
+        ({"routes": {"a.example": {"strategy": "nope"}}}, 'edit 1: routes.a.example.strategy: unknown strategy "nope"'),
         ({"routes": {"b.example": {"queue": 7}}}, "edit 1: routes.b.example: this route has no backends"),
         ({"routes": {"a.example": {"queue": "x"}}}, "edit 1: routes.a.example.queue"),
         ({"routes": {"a.example": None}}, "there are no routes"),

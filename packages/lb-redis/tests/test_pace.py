@@ -33,13 +33,13 @@ def test_what_is_urgent_all_the_time_is_not() -> None:
 
 def test_a_failure_is_away_at_once_and_three_answers_are_back() -> None:
     pace = Pace()
-    assert not pace.good()
+    assert not pace.good(10.0)
     assert pace.late()
     assert pace.away
     assert not pace.late()
-    assert not pace.good()
-    assert not pace.good()
-    assert pace.good()
+    assert not pace.good(10.0)
+    assert not pace.good(10.0)
+    assert pace.good(10.0)
     assert not pace.away
 
 
@@ -47,8 +47,8 @@ def test_an_answer_now_and_then_does_not_bring_it_back() -> None:
     pace = Pace()
     pace.late()
     for _ in range(20):
-        pace.good()
-        pace.good()
+        pace.good(10.0)
+        pace.good(10.0)
         pace.late()
         assert pace.away
 
@@ -62,8 +62,18 @@ def test_failures_are_tried_again_more_and_more_seldom() -> None:
     assert waits[0] == pytest.approx(EVERY)
     assert waits == sorted(waits)
     assert waits[-1] == LONGEST
-    pace.retry()
+    pace.rejoined(20.0)
     assert pace.next(urgent=False) < 0
+
+
+def test_after_a_lost_connection_the_others_get_time_to_say_theirs() -> None:
+    pace = Pace()
+    pace.rejoined(10.0)
+    pace.late()
+    assert [pace.good(10.0 + step / 10) for step in range(3)] == [False, False, True]
+    pace.late()
+    pace.rejoined(20.0)
+    assert [pace.good(20.0 + step / 4) for step in range(5)] == [False, False, False, False, True]
 
 
 def test_the_clock_is_found_from_uneven_ways() -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from lb_breaker.backends import BackendBreaker
 from lb_breaker.circuit import Circuit, State
 from lb_breaker.guard import Guards
+from lb_breaker.route_of_workers import RouteBreakerOfWorkers
 from lb_breaker.settings import BreakerSettings, replaces
 from lb_breaker.tally import Tally
-from lb_breaker.whole_route import RouteBreaker, RouteBreakerOfWorkers
+from lb_breaker.whole_route import RouteBreaker
 from lb_core import Feature, hookimpl
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from weakref import WeakValueDictionary
 from lb_breaker import said
 from lb_breaker.accord import Accord
 from lb_breaker.circuit import Circuit, State
+from lb_breaker.counts import Counts, News, PooledTally, key_of
 from lb_breaker.tally import Tally
 from lb_breaker.timers import Timer, later
 from lb_core import Event
@@ -74,6 +75,10 @@ class Guard:
         self.opened = 0
         self._later = later
         self._accord = Accord(sharing, f"circuit_breaker/{pool.name}", wall=wall)
+        self._counts: Counts | None = None
+        if sharing is not None and sharing.memory is not None:
+            topic = f"circuit_breaker_counts/{pool.name}"
+            self._counts = Counts(sharing, topic, self._count, later=later, clock=clock)
         self._timers: dict[Backend, Timer] = {}
         self._members: dict[Member, None] = {}
         self._tallies: WeakValueDictionary[BreakerSettings, Tallies] = WeakValueDictionary()
@@ -85,6 +90,26 @@ class Guard:
             found = self._tallies[settings] = Tallies()
         return found
 
+    def new_tally(self, settings: BreakerSettings, backend: Backend) -> Tally:
+        """What counts one backend, in all workers where there are several."""
+        return Tally(settings) if self._counts is None else PooledTally(settings, self._counts, backend.name)
+
+    def _count(self, key: str, name: str, news: News) -> None:
+        """Add what another worker has counted, where somebody here counts too."""
+        backend = self._named(name)
+        for settings, tallies in self._tallies.items():
+            if backend is not None and backend not in self.circuits and key_of(settings) == key:
+                tally = tallies.get(backend)
+                if news[0] and not news[1] and not settings.counts_all:
+                    tallies.pop(backend, None)
+                elif tally is None:
+                    tally = tallies[backend] = self.new_tally(settings, backend)
+                if isinstance(tally, PooledTally):
+                    tally.add(self.clock(), news)
+
+    def _named(self, name: object) -> Backend | None:
+        return next((each for each in self.pool.backends if each.name == name), None)
+
     # the routes that take part
 
     def join(self, member: Member) -> None:
@@ -92,6 +117,8 @@ class Guard:
         if not self._members:
             self.pool.on_change.append(self._settle)
             self._accord.enter(self._receive, self._state)
+            if self._counts is not None:
+                self._counts.enter()
         self._members[member] = None
 
     def leave(self, member: Member) -> None:
@@ -102,6 +129,8 @@ class Guard:
         if not self._members:
             self.pool.on_change.remove(self._settle)
             self._accord.leave()
+            if self._counts is not None:
+                self._counts.leave()
             for backend in list(self.circuits):
                 self._close(backend)
                 self.pool.restore(backend, "its circuit breaker is gone", by=self)
@@ -158,7 +187,7 @@ class Guard:
     # what other processes have decided
 
     def _receive(self, message: Mapping[str, Any]) -> None:
-        backend = next((each for each in self.pool.backends if each.name == message.get("backend")), None)
+        backend = self._named(message.get("backend"))
         if backend is None:
             return
         accord, is_open = self._accord, backend in self.circuits

@@ -108,6 +108,9 @@ class Tally:
             window.slow += 1
         return self._judged("") if window.failures or window.slow else ""
 
+    def broken(self) -> None:
+        """A row has ended, and nothing else was counted: this tally is not needed any more."""
+
     def _judged(self, ending: str) -> str:
         window, rules = self._window, self._rules
         if window is None or window.requests < rules.min_requests:

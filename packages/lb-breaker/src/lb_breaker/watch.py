@@ -6,13 +6,13 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from lb_breaker.circuit import State
-from lb_breaker.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lb_breaker.guard import Guard
     from lb_breaker.settings import BreakerSettings
+    from lb_breaker.tally import Tally
     from lb_core import Backend, Exchange
 
 SWITCHED = 101
@@ -65,7 +65,9 @@ class Watch:
         if self.circuits and backend in self.circuits:
             self._tried(backend, exchange)
         elif not self._counts_all:
-            self.tallies.pop(backend, None)
+            ended = self.tallies.pop(backend, None)
+            if ended is not None:
+                ended.broken()
         else:
             tally = self.tallies.get(backend) or self._tally(backend)
             now = exchange.first_byte
@@ -87,7 +89,7 @@ class Watch:
         if tally is None:
             for gone in self.tallies.keys() - set(self.pool.backends):
                 del self.tallies[gone]
-            tally = self.tallies[backend] = Tally(self._settings)
+            tally = self.tallies[backend] = self.guard.new_tally(self._settings, backend)
         return tally
 
     def _open(self, backend: Backend, reason: str) -> None:

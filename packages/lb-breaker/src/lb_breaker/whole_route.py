@@ -3,8 +3,7 @@
 Open means no traffic from this route to its pool. Other routes may use the pool, so nobody is ejected: the breaker puts
 a gate before the route's pool, which the engine asks about each request. Half open, the gate admits the probes.
 
-Other processes serve the route too. All open, try and close together (said.py), and the workers of a node have `probes`
-under way in their sum: each writes how many are its own into a slot, and reads those of the others.
+Other processes may serve the route too: all open, try and close together (said.py).
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from lb_breaker.tally import Tally
 from lb_breaker.timers import Timer, later
 from lb_breaker.watch import lasts
 from lb_core import Event, hookimpl
-from lb_core.sharing.slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +50,7 @@ class RouteBreaker:
         self._clock = clock
         self._circuit = Circuit(timeout=settings.timeout, passes=settings.passes, probes=settings.probes)
         self._accord = Accord(route.sharing, f"circuit_breaker_of_route/{route.name}", wall=wall)
-        self._tally = Tally(settings)
+        self._tally = self._new_tally()
         self._counts_all = settings.counts_all
         self._watching = self._counts_all
         self._probes: list[Exchange] = []
@@ -91,7 +89,9 @@ class RouteBreaker:
         seconds = now - (exchange.asked or exchange.started)
         if self._circuit.state is State.CLOSED:
             reason = self._tally.passed(now, seconds)
-            self._watching = self._counts_all
+            if not self._counts_all:
+                self._tally.broken()
+                self._watching = False
             if reason:
                 self._open(reason)
         elif self._circuit.state is State.HALF_OPEN and exchange in self._probes:
@@ -136,7 +136,7 @@ class RouteBreaker:
 
     def _close(self) -> None:
         self._stop_timer()
-        self._tally = Tally(self._settings)
+        self._tally = self._new_tally()
         self._watching = self._counts_all
         self._clear_probes()
         self._route.set_gate(None)
@@ -178,6 +178,9 @@ class RouteBreaker:
     def _tell(self, kind: str, message: str) -> None:
         details = {"scope": "route", "reason": self._circuit.reason}
         self._pool.notify(Event(kind, message, route=self._route.name, details=details))
+
+    def _new_tally(self) -> Tally:
+        return Tally(self._settings)
 
     # the gate
 
@@ -250,60 +253,3 @@ class RouteBreaker:
         said = self._circuit.describe(self._clock())
         failing = self._circuit.state is State.CLOSED and self._tally.row
         return f"{said}, {self._tally.row} of {self._settings.in_a_row} failures" if failing else said
-
-
-class RouteBreakerOfWorkers(RouteBreaker):
-    """The same where several processes serve the route: `probes` holds for all of them together."""
-
-    def __init__(self, route: Route, settings: BreakerSettings, **options: Any) -> None:
-        super().__init__(route, settings, **options)
-        self._slots: Slots | None = None
-        self._handed_on = False
-
-    @hookimpl
-    def on_complete(self, exchange: Exchange) -> None:
-        """A probe that has ended makes room for another, of whichever process."""
-        if self._probes and exchange in self._probes:
-            self._forget(exchange)
-
-    def inherit(self, old: object) -> None:
-        """Go on with the state of the route before it was rebuilt."""
-        super().inherit(old)
-        if isinstance(old, RouteBreakerOfWorkers):
-            old._handed_on = True
-
-    def start(self) -> None:
-        """Take up what was inherited, and count with the others."""
-        self._slots = Slots(self._route.sharing, f"circuit_breaker/probes/{self._route.name}", 1)
-        self._slots.mine[0] = 0
-        super().start()
-
-    def close(self) -> None:
-        """Let the requests in again."""
-        super().close()
-        if self._slots is not None:
-            self._slots.mine[0] = 0
-            self._slots.close(release=not self._handed_on)
-            self._slots = None
-
-    def _place(self) -> bool:
-        slots = self._slots
-        if slots is None:
-            return False
-        slots.mine[0] = len(self._probes) + 1
-        if slots.total(0) <= self._circuit.probes:
-            return True
-        slots.mine[0] = len(self._probes)
-        return False
-
-    def _forget(self, exchange: Exchange) -> None:
-        super()._forget(exchange)
-        self._write()
-
-    def _clear_probes(self) -> None:
-        super()._clear_probes()
-        self._write()
-
-    def _write(self) -> None:
-        if self._slots is not None:
-            self._slots.mine[0] = len(self._probes)

@@ -14,7 +14,10 @@ class Event:
     `kind` is one of `backend_up`, `backend_down`, `backend_starting`, `backend_ejected`, `backend_restored`,
     `backend_draining`, `backend_maintenance`, `backend_active`, `config_loaded`, `config_refused`, `listener_open`,
     `listener_failed`, `connections_refused`, `proxy_header_refused`, `name_unresolved`, `name_resolved`,
-    `reopen_logs`, `shutdown`; plugins add their own. `time` is seconds since the epoch.
+    `reopen_logs`, `restart_needed`, `node_draining`, `node_resumed`, `upgrading`, `upgraded`, `upgrade_failed`,
+    `leaving`, `shutdown`, and, where there are workers, `worker_started`, `worker_died`, `worker_hung`,
+    `worker_failed`, `worker_crash_loop`, `workers_restarting`, `workers_restarted`, `workers_restart_failed`,
+    `nursery_lost`; plugins add their own. `time` is seconds since the epoch.
     """
 
     kind: str

@@ -178,15 +178,8 @@ class Server:
     async def _run(self) -> None:
         if self._predecessor is not None:
             await adopt(self.balancer, self._predecessor)
-        await self.traffic.start()
-        self._files.follow(self.balancer.config.files)
-        if self._predecessor is not None:
-            await self._predecessor.succeeded()
-        await self._follow_control()
-        gc.collect()
-        await self.standing.ready()
-        gc.freeze()  # what lives from here to the end is never scanned again: 23 ms pauses less
-        self.started.set()
+        if await self._accepts():
+            await self._started()
         looking = asyncio.create_task(self._look()) if self._watching else None
         try:
             await self._stop.wait()
@@ -202,6 +195,29 @@ class Server:
             finally:
                 if self.control is not None:
                     await self.control.close()
+
+    async def _accepts(self) -> bool:
+        """Accept connections; False where the end is asked for first, as of workers that do not get to serve."""
+        starting, ending = asyncio.create_task(self.traffic.start()), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+            if self.crew is None or starting.done():
+                await starting  # listeners of our own take no time
+            return starting.done()
+        finally:
+            starting.cancel()
+            ending.cancel()
+
+    async def _started(self) -> None:
+        """Connections are accepted: whoever waits for that may know."""
+        self._files.follow(self.balancer.config.files)
+        if self._predecessor is not None:
+            await self._predecessor.succeeded()
+        await self._follow_control()
+        gc.collect()
+        await self.standing.ready()
+        gc.freeze()  # what lives from here to the end is never scanned again: 23 ms pauses less
+        self.started.set()
 
     async def _follow_control(self) -> None:
         if self.control is not None and not self._draining:

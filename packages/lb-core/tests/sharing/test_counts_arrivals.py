@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lb_core.sharing import Sharing
-from lb_core.sharing.counts_arrivals import ArrivalCounts
 from lb_core.sharing.counts_by_name import arrivals
 from lb_core.testing.together import Together
+
+if TYPE_CHECKING:
+    from lb_core.sharing import Sharing
+    from lb_core.sharing.counts_arrivals import ArrivalCounts
 
 
 def counts(sharing: Sharing, *, limit: float = 10, window: float = 10.0) -> ArrivalCounts:
@@ -19,17 +24,17 @@ def counts(sharing: Sharing, *, limit: float = 10, window: float = 10.0) -> Arri
 
 def test_all_take_from_one_bucket() -> None:
     one, two = (counts(each) for each in Together(workers=2).workers)
-    taken = [each.take("a", 100.0, 4.0) for each in (one, two, two, one, two, one, two)]
+    taken = [bool(each.take("a", 100.0, 4.0)) for each in (one, two, two, one, two, one, two)]
     assert taken == [True] * 5 + [False] * 2
     assert one.peek("a", 100.0) == two.peek("a", 100.0) == 105.0
-    assert [two.take("a", 101.0, 4.0), one.take("a", 101.0, 4.0)] == [True, False]
+    assert [two.take("a", 101.0, 4.0), one.take("a", 101.0, 4.0)] == [106.0, 0.0]
     assert one.peek("a", 102.0) == 106.0
 
 
 def test_a_full_bucket_begins_again() -> None:
     one, two = (counts(each) for each in Together(workers=2).workers)
     for when in (100.0, 200.0, 300.0):
-        assert sum(each.take("a", when, 4.0) for each in (two, one) for _ in range(5)) == 5
+        assert sum(bool(each.take("a", when, 4.0)) for each in (two, one) for _ in range(5)) == 5
         one, two = two, one
     assert one.peek("a", 400.0) == 400.0
 
@@ -46,8 +51,6 @@ def test_one_is_taken_back() -> None:
 def test_what_a_worker_took_is_kept_when_it_is_gone() -> None:
     node = Together(workers=2)
     control, one, two = (counts(each) for each in (node.control, *node.workers))
-    import time
-
     now = time.monotonic()
     two.take("a", now, 9.0)
     two.take("a", now, 9.0)
@@ -71,7 +74,7 @@ def test_decisions_are_those_of_one_bucket(steps: list[tuple[int, str, int]]) ->
         now += pause * 0.75
         debt = max(0.0, due[key] - now)
         passes = debt <= 4.0
-        assert each[seat].take(key, now, 4.0) == passes
+        assert bool(each[seat].take(key, now, 4.0)) == passes
         if passes:
             due[key] = now + debt + 1.0
         assert abs(each[seat].peek(key, now) - max(now, due[key])) < 1e-9

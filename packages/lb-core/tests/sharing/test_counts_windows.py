@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 from lb_core.sharing import Sharing
 from lb_core.sharing.counts_by_name import windows
 from lb_core.sharing.counts_table import KEPT
-from lb_core.sharing.counts_windows import WindowCounts
 from lb_core.testing.together import Together
+
+if TYPE_CHECKING:
+    from lb_core.sharing.counts_windows import WindowCounts
 
 
 def counts(sharing: Sharing, *, most: int = 100, limit: float = 1000, window: float = 60.0) -> WindowCounts:
@@ -21,8 +25,6 @@ def counts(sharing: Sharing, *, most: int = 100, limit: float = 1000, window: fl
 
 
 def now(its: WindowCounts) -> int:
-    import time
-
     return int((time.monotonic() + its.node.phase()) // its.window)
 
 

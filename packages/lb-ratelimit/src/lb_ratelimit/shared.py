@@ -39,7 +39,7 @@ class SharedBucket(TokenBucket):
         """Whether a request may pass, which then takes a token."""
         if now >= self._turns:
             self._turn(now)
-        return self._shared.take(key, now, self._tolerance)
+        return self._shared.take(key, now, self._tolerance) > 0.0
 
 
 class SharedConcurrency(Concurrency):
@@ -126,6 +126,7 @@ def _built(route: Route, settings: LimitSettings, number: int) -> tuple[Algorith
             return kind(requests, window, counters=counts, align=counts.node.phase), counts
         case "token_bucket":
             times = arrivals(sharing, name, most=settings.max_keys, limit=requests, window=window)
+            times.burst = settings.burst or requests
             return SharedBucket(requests, window, settings.burst or requests, times), times
         case _:
             under_way = gauge(sharing, name, limit=requests)

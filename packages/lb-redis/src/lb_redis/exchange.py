@@ -49,7 +49,7 @@ KINDS: dict[str, Callable[[Any, Place, int], CountsExchange]] = {
 
 
 class Exchange:
-    """Exchanges what `sharing.counts` holds; `tell` is given a reason when Redis is too slow, and None when no longer."""
+    """Exchanges what `sharing.counts` holds; `tell` is given a reason while Redis is too slow, None when it is not."""
 
     def __init__(
         self,
@@ -97,9 +97,10 @@ class Exchange:
     async def farewell(self) -> None:
         """Say what is left to be said, and give back what is reserved, because this node ends. Never raises."""
         try:
+            for exchange in self._exchanges.values():
+                exchange.release()
             async with asyncio.timeout(self._link.timeout):
-                for _ in range(2):
-                    await self._round()
+                await self._round()
         except Exception as error:
             log.debug("the last exchange of counts failed: %s", error)
 
@@ -110,7 +111,9 @@ class Exchange:
         self._wake.set()
 
     def _joined(self) -> None:
-        self.pace.retry()
+        self.pace.rejoined(time.monotonic())
+        for exchange in self._exchanges.values():
+            exchange.heal(self._now())
         self._wake.set()
 
     def _lost(self) -> None:
@@ -149,7 +152,7 @@ class Exchange:
             log.exception("the exchange of counts failed")
             self._late()
         else:
-            if in_time and self.pace.good():
+            if in_time and self.pace.good(time.monotonic()):
                 self._share()
         finally:
             task.cancel()
@@ -227,7 +230,7 @@ class Exchange:
             for exchange in self._exchanges.values():
                 exchange.check()
             self._share()
-        if slow is not None and not self._slow:
+        if slow is not None and not self._slow and self.pace.failures > 1:  # once is nothing to be told
             self._slow = True
             self._tell(slow)
 

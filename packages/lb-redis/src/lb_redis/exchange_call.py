@@ -54,5 +54,8 @@ class CountsExchange(Protocol):
     def check(self) -> None:
         """Have Redis say whether it still knows what it was told."""
 
-    def lost(self, now: float) -> None:
-        """Nothing that was said counts any more: say it all again."""
+    def heal(self, now: float) -> None:
+        """Redis may have lost everything: wait until the other nodes have said again what they have."""
+
+    def release(self) -> None:
+        """This node ends: give back what is reserved."""

@@ -36,7 +36,7 @@ class BucketExchange:
     def __init__(self, counts: Counts, place: Place, nodes: int) -> None:
         self.counts = counts
         self.place = place
-        self._buckets = Buckets(counts.window / counts.limit, getattr(counts, "burst", counts.limit), nodes)
+        self._buckets = Buckets(counts.window / counts.limit, _burst(counts), nodes)
         self._name = f"{counts.name}:{counts.window:g}"
         self._part = place.fields.bucket(self._name)
 
@@ -47,7 +47,7 @@ class BucketExchange:
         self.counts = counts
         buckets = self._buckets
         buckets.interval = counts.window / counts.limit
-        buckets.burst, buckets.nodes = getattr(counts, "burst", counts.limit), nodes
+        buckets.burst, buckets.nodes = _burst(counts), nodes
         return True
 
     def calls(self, now: float) -> Iterable[Call]:
@@ -61,9 +61,11 @@ class BucketExchange:
         """Have Redis say whether it still knows what it was told."""
         self._buckets.check()
 
-    def lost(self, now: float) -> None:
-        """Nothing that was said counts any more: say it all again."""
-        self._buckets.lose(now)
+    def heal(self, now: float) -> None:
+        """Redis may have lost everything; that is made good as it comes."""
+
+    def release(self) -> None:
+        """This node ends, and has reserved nothing."""
 
     def _call(self, said: Additions, now: float) -> Call:
         length = max(GENERATION, 2 * self._buckets.capacity)
@@ -109,9 +111,11 @@ class GaugeExchange:
         """Say everything again."""
         self._gauge.check()
 
-    def lost(self, now: float) -> None:
-        """Nothing that was said counts any more: say it all again."""
-        self._gauge.lose(now)
+    def heal(self, now: float) -> None:
+        """Redis may have lost everything; that is made good as it comes."""
+
+    def release(self) -> None:
+        """This node ends, and has reserved nothing."""
 
     def _call(self, said: Standing) -> Call:
         fields = list(map(self.place.fields.of, said.keys))
@@ -129,3 +133,7 @@ class GaugeExchange:
 
     def _count(self, key: Key) -> float:
         return self.counts.node_total(key, 0)
+
+
+def _burst(counts: Counts) -> float:
+    return getattr(counts, "burst", 0.0) or counts.limit

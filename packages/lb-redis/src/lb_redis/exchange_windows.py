@@ -48,9 +48,13 @@ class WindowExchange:
         """Have Redis say whether it still knows what it was told."""
         self._limit.check()
 
-    def lost(self, now: float) -> None:
-        """Nothing that was said counts any more: say it all again."""
-        self._limit.lost(now)
+    def heal(self, now: float) -> None:
+        """Redis may have lost everything: wait until the other nodes have said again what they have."""
+        self._limit.heal(now)
+
+    def release(self) -> None:
+        """This node ends: give back what is reserved."""
+        self._limit.release()
 
     def _call(self, batch: Batch) -> Call:
         key, bucket, index = self.place.key, batch.bucket, batch.index

@@ -23,7 +23,6 @@ HINTS = (
     ("loading the dataset", "it is loading its data: nothing is to be done"),
     ("MISCONF", "it refuses writes because it cannot save to its disk: make room there"),
     ("CLUSTERDOWN", "its Cluster is not complete: look at `redis-cli cluster info`"),
-    ("cannot be connected", "none of the Cluster's nodes can be reached: look at the addresses and whether they run"),
     ("Cluster mode is not enabled", "this is no Redis Cluster: write redis:// instead of redis+cluster://"),
     ("cluster support disabled", "this is no Redis Cluster: write redis:// instead of redis+cluster://"),
     ("MOVED", "this is a Redis Cluster: write redis+cluster://"),
@@ -45,6 +44,7 @@ HINTS = (
     ("Connect call failed", "nobody listens there: is it running, and are address and port right?"),
     ("No route to host", "there is no way to that host: look at the network between"),
     ("max number of clients", "it accepts no more connections: raise its `maxclients`"),
+    ("cannot be connected", "none of the Cluster's nodes can be reached: look at the addresses and whether they run"),
 )
 SLOW = "it does not answer: is it stopped or overloaded, or is the network between cut?"
 GONE = "the connection ended: was it stopped or restarted?"

@@ -2,8 +2,8 @@
 
     arrival time     when the bucket will be full again, by the cluster's clock; each request moves it on by `interval`
 
-Redis adds up what the nodes have added. What was let through too much, because two nodes did not know of each other yet,
-is debt: the arrival time is that much later and everybody waits longer, so the rate holds in the long run by itself.
+Redis adds up what the nodes have added. What was let through too much, because two nodes did not know of each other, is
+debt: the arrival time is that much later and everybody waits longer, so the rate holds in the long run by itself.
 
     alone       the arrival time is what this node's own additions make it: nothing to be told
     shared      told to the processes, with a cap: half of what is left where that is plenty, else an equal part of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from lb_redis.policy_window import Window
+from lb_redis.policy_window import HEALING, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,6 +24,7 @@ class Limit:
         self._bucket = bucket
         self._windows: dict[tuple[int, int], Window] = {}
         self._newest = 0
+        self._healing = -inf
 
     def settle(self, now: float) -> list[Told]:
         """Before changes are read: lower caps that are higher than they need be, forget windows that count no more."""
@@ -54,6 +55,7 @@ class Limit:
             return []
         if not answer.known:
             self.check()
+            self.heal(now)
         return window.answered(batch, answer, now)
 
     @property
@@ -66,10 +68,16 @@ class Limit:
         for window in self._windows.values():
             window.check()
 
-    def lost(self, now: float) -> None:
-        """Nothing that was said counts any more: say it all again."""
+    def heal(self, now: float) -> None:
+        """Redis may have lost everything: ask for nothing until the other nodes have said again what they have."""
+        self._healing = now + HEALING
         for window in self._windows.values():
-            window.lose(now)
+            window.heal(self._healing)
+
+    def release(self) -> None:
+        """Give back all that is reserved and not used."""
+        for window in self._windows.values():
+            window.release()
 
     def used(self, key: Key, index: int) -> int:
         """What this node has let through in a window, as far as it was added here."""
@@ -81,4 +89,5 @@ class Limit:
     def _window(self, place: tuple[int, int]) -> Window:
         index, bucket = place
         made = self._windows[place] = Window(index, bucket, self.rules, lambda: self._windows.get((index - 1, bucket)))
+        made.heal(self._healing)
         return made

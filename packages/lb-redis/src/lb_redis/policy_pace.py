@@ -4,7 +4,8 @@
     away    Redis has failed, or has not answered in time: tried again after 50 ms, 100 ms, ... 1 s
 
 A node that is away keeps to its share of the limits. It is near again after three answers in time, one after the other,
-so that a Redis that is slow now and then does not make the limits change back and forth.
+so that a Redis that is slow now and then does not make the limits change back and forth. Where the connection was lost,
+Redis may have lost its counts, too: a second passes first, in which the other nodes say theirs again.
 
 Urgent exchanges have a budget: what they are thought to cost may be 2 % of the time, with a reserve from quiet times.
 So one busy key is told 200 times a second for some seconds, and many of them do not take the processor from traffic.
@@ -18,6 +19,7 @@ EVERY = 0.05
 SOONEST = 0.004
 LONGEST = 1.0
 GOOD = 3
+OTHERS = 1.0
 
 BUDGET = 0.02
 RESERVE = 0.2
@@ -26,19 +28,21 @@ FIXED, EACH = 0.0003, 0.000003
 
 
 class Pace:
-    """The times of one node's exchanges. A time is of any clock that does not run backwards."""
+    """The times of one node's exchanges, of any clock that does not run backwards; `failures` one after the other."""
 
     def __init__(self) -> None:
         self.away = False
         self._last = -inf
-        self._failures = 0
+        self.failures = 0
         self._good = 0
+        self._joined = False
+        self._not_before = -inf
         self._reserve = RESERVE
 
     def next(self, *, urgent: bool) -> float:
         """When the next exchange may come."""
-        if self._failures:
-            return self._last + min(EVERY * float(2 ** min(self._failures - 1, 10)), LONGEST)
+        if self.failures:
+            return self._last + min(EVERY * float(2 ** min(self.failures - 1, 10)), LONGEST)
         if urgent and not self.away and self._reserve > 0:
             return self._last + SOONEST
         return self._last + EVERY
@@ -50,23 +54,26 @@ class Pace:
         self._reserve = min(RESERVE, self._reserve + BUDGET * quiet - cost)
         self._last = now
 
-    def good(self) -> bool:
+    def good(self, now: float) -> bool:
         """It was answered in time; whether the node comes back by that."""
-        self._failures = 0
+        self.failures = 0
         if not self.away:
             return False
         self._good += 1
-        self.away = self._good < GOOD
+        self.away = self._good < GOOD or now < self._not_before
         return not self.away
 
     def late(self) -> bool:
         """It was not answered in time, or not at all; whether the node goes away by that."""
-        self._failures += 1
+        self.failures += 1
         self._good = 0
         was, self.away = self.away, True
         return not was
 
-    def retry(self) -> None:
-        """There is reason to think that it works again: try at once."""
-        self._failures = 0
+    def rejoined(self, now: float) -> None:
+        """The connection is there, again if there was one before: try at once."""
+        if self._joined:
+            self._not_before = now + OTHERS
+        self._joined = True
+        self.failures = 0
         self._last = -inf

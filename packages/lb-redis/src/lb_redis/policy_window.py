@@ -6,14 +6,14 @@
     answered  the answer; returns what the processes must know now                 /
 
 After a loss (Redis restarted empty, or from an older state) everything is told again. Until all nodes have done so,
-what was known of the others before is not forgotten, and nothing is asked for that it leaves no room for.
+what was known of the others before is not forgotten, and nothing is asked for.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from math import ceil, inf
+from math import inf
 
 from lb_redis.policy import AHEAD, MOST_AMOUNT, SHORT, Account, Answer, Batch, Key, Rules, Told
 
@@ -28,8 +28,8 @@ POLL = 0.05
 
 LONGEST = 1.0
 
-HEALING = 2.0
-"""Seconds after a loss in which what the others had is remembered."""
+HEALING = 1.0
+"""Seconds after a loss in which the other nodes are thought not to have told everything again."""
 
 
 class Window:
@@ -65,7 +65,7 @@ class Window:
     def settle(self, now: float) -> list[Told]:
         """Lower the caps of keys that are used less than was reserved."""
         if now >= (self.index + 1) * self._rules.window:
-            return [] if self._over else self._close()
+            return [] if self._over else self.release()
         told: list[Told] = []
         while self._timers and self._timers[0][0] <= now:
             _, _, key = heapq.heappop(self._timers)
@@ -134,11 +134,17 @@ class Window:
         """Redis has nothing of what was said: say it all again."""
         self._flying = None
         self._number = 0
-        self._healing = now + HEALING
+        self.heal(now + HEALING)
         for account in self.accounts.values():
             account.claimed = 0
             account.told = False
         self._dirty = dict(self.accounts)
+
+    def heal(self, till: float) -> None:
+        """Others may have lost what they said: ask for nothing until they have said it again."""
+        self._healing = max(self._healing, till)
+        if self._flying is not None:
+            self._flying.asks = [0] * len(self._flying.asks)
 
     def _fill(self, made: Batch, accounts: list[Account], now: float) -> None:
         """The columns of a batch."""
@@ -158,7 +164,7 @@ class Window:
             adds.append(base - account.claimed)
             claims.append(base)
             account.claimed = base
-            if self._over:
+            if self._over or now < self._healing:
                 asks.append(0)
             elif account.strict:
                 asks.append(self._ask(made.keys[at], account, spent, now))
@@ -170,8 +176,6 @@ class Window:
         ready = account.claimed - account.used
         want = max(2 * spent, account.reserve(left), int(spent > 0 or account.lacks)) - ready
         account.lacks = False
-        if now < self._healing:
-            want = min(want, ceil(left / 2))
         return min(max(0, want), MOST_AMOUNT)
 
     def _share(self, key: Key, account: Account, news: tuple[int, int, int], now: float) -> None:
@@ -217,8 +221,11 @@ class Window:
         mine = window.accounts.get(key) if window is not None else None
         return mine.claimed if mine is not None else 0
 
-    def _close(self) -> list[Told]:
-        """The window is over: what is reserved and not used is given back, because the next one counts it, too."""
+    def release(self) -> list[Told]:
+        """The window is over, or this node ends: what is reserved and not used is given back.
+
+        It would count in the next window, too.
+        """
         self._over = True
         self._timers = []
         return [told for key, account in self.accounts.items() for told in self._return(key, account)]

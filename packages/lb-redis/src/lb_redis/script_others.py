@@ -8,7 +8,7 @@ takes to fill, so what is in an older one means nothing any more, and its hash e
 
 Requests under way are one hash:
 
-    8 bytes of a keyed hash of the key   ->   for each node 20 bytes: its number, how many it has, until when that counts
+    8 bytes of a keyed hash of the key   ->   for each node its number, how many it has, and until when that counts
 """
 
 from __future__ import annotations

@@ -50,9 +50,9 @@ _CLF = b'%b - - [%b] "%b %b HTTP/%b" %d %d "%b" "%b"\n'
 class AccessLog:
     """Writes a line when an exchange ends; registered for every route.
 
-    `file` is a path, or `-` for standard output. Where other processes write to it too, `together` is the descriptor of
-    a file that all of them have open, to take turns by. Raises StartError where it cannot be opened. `lifespan` flushes once a
-    second and writes in a thread; without it `flush` writes at once.
+    `file` is a path, or `-` for standard output. Where other processes write to it too, `together` is the descriptor
+    of a file that all of them have open, to take turns by. Raises StartError where it cannot be opened. `lifespan`
+    flushes once a second and writes in a thread; without it `flush` writes at once.
     """
 
     def __init__(

@@ -43,6 +43,7 @@ def show_or_order(balancer: LoadBalancer, what: str = "", route: str = "", backe
 def data(balancer: LoadBalancer, what: str = "", route: str = "", backend: str = "", value: str = "") -> dict[str, Any]:
     """The same for programs; an order first."""
     said = {"said": show_or_order(balancer, what, route, backend, value)} if what in ORDERS else {}
+    balancer.node.load()
     pools = _chosen(balancer, "", "") if what in ORDERS else _chosen(balancer, what, route)
     return {**said, "pools": [_as_data(balancer, pool) for pool in pools]}
 
@@ -139,6 +140,7 @@ def _hint(name: str, there: Iterable[str]) -> str:
 
 def _table(balancer: LoadBalancer, pools: Iterable[Pool]) -> str:
     lines: list[str] = []
+    balancer.node.load()  # where there are workers, this adds up what they have counted until now
     for pool in pools:
         lines += ["", _title(balancer, pool)] if lines else [_title(balancer, pool)]
         lines += columns(HEADER, [_row(pool, each) for each in pool.backends])

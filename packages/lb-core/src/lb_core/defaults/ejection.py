@@ -57,7 +57,7 @@ class EjectionSettings(Settings):
     enabled: bool = True
     """Whether failing backends are ejected at all."""
     consecutive_failures: Annotated[Whole, Ge(1)] = 5
-    """Failures in a row that eject a backend."""
+    """Failures in a row that eject a backend, whichever worker of the node meets them."""
     duration: PositiveDuration = 30.0
     """How long the first time; the n-th time in a row n times as long, at most 300 s."""
     max_ejected: Share = 0.5

@@ -1,8 +1,9 @@
 """Whole lines from several processes in one pipe, terminal or socket.
 
-A write of at most PIPE_BUF bytes comes out in one piece, also when the process is killed meanwhile; a longer one may be
-mixed with those of others. So lines are written in portions of that size, and one that is longer alone: whoever writes
-it waits until no other writes, and the others wait for it. A file needs none of that: with O_APPEND each write is whole.
+A write of at most PIPE_BUF bytes comes out in one piece, also when the process is killed meanwhile; a longer one may
+be mixed with those of others. So lines are written in portions of that size, and one that is longer alone: whoever
+writes it waits until no other writes, and the others wait for it. A file needs none of that: with O_APPEND each write
+is whole.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ costs no more than looking for them again, for the counts are in the table.
 from __future__ import annotations
 
 import mmap
+import time
 from math import floor
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -37,6 +38,8 @@ from lb_core.sharing.counts_table import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lb_core.sharing.sharing import Sharing
 
 Kind = Literal["windows", "arrivals", "gauge"]
@@ -66,6 +69,7 @@ class SharedCounts:
         self.name = name
         self.limit = limit
         self.window = window
+        self.clock: Callable[[], float] = time.monotonic
         self.node = CountsNode(sharing)
         self.changes = Changes(sharing, name)
         self._area = f"counts/{name}/{buckets}"

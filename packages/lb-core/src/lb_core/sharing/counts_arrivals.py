@@ -14,7 +14,6 @@ other may not have seen it counts the other's request, too: one may be counted t
 
 from __future__ import annotations
 
-import time
 from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,6 +33,8 @@ class ArrivalCounts(SharedCounts):
 
     kind: ClassVar[Kind] = "arrivals"
     interval: float
+    burst = 0.0
+    """How many may come at once, as the limit that counts here says; 0 for `limit`. For the exchange between nodes."""
 
     def peek(self, key: Key, now: float) -> float:
         """When the key's debt is paid; `now` where it has none."""
@@ -41,8 +42,8 @@ class ArrivalCounts(SharedCounts):
         begin, count = self._run(place)
         return max(now, begin + count * self.interval)
 
-    def take(self, key: Key, now: float, tolerance: float) -> bool:
-        """Let a request pass and count it, unless the arrival time is more than `tolerance` away."""
+    def take(self, key: Key, now: float, tolerance: float) -> float:
+        """Count a request and return the arrival time then; 0.0 where that is more than `tolerance` away before."""
         place = self._young.get(key)
         if place is None:
             place = self._find(key)
@@ -56,7 +57,7 @@ class ArrivalCounts(SharedCounts):
             if cells[generation] != known:
                 cells[own + 2] -= 1.0
                 self._look(place)
-                return self.take(key, now, tolerance)
+                return ArrivalCounts.take(self, key, now, tolerance)
             if at:
                 its = cells[at + 1]
                 if its == begin:
@@ -71,8 +72,8 @@ class ArrivalCounts(SharedCounts):
             latest, count = self._run(place)
             if latest != begin or begin + (count - 1.0) * self.interval - now > tolerance:
                 cells[own + 2] -= 1.0
-                return False
-        return True
+                return 0.0
+        return begin + count * self.interval
 
     def add(self, key: Key, now: float, seconds: float) -> float:
         """Count a request whatever the arrival time is, or take one back; returns the arrival time then."""
@@ -99,31 +100,31 @@ class ArrivalCounts(SharedCounts):
         begin, count = self._run(self._place(key))
         return begin + count * self.interval + self.node.phase() if begin else 0.0
 
-    def _open(self, place: Place, before: float, now: float, tolerance: float, at_least: float = 0.0) -> bool:
+    def _open(self, place: Place, before: float, now: float, tolerance: float, at_least: float = 0.0) -> float:
         """The run `before` is over: begin another, now or at a later time that is given."""
-        cells, own = self._cells, place[1]
-        self._enter(own, max(now, at_least), 1.0)
+        cells, own, begin = self._cells, place[1], max(now, at_least)
+        self._enter(own, begin, 1.0)
         if place[2]:
             fence()
             for generation, known, at in place[2]:
                 if cells[generation] != known or (at and cells[at + 1] > before):
                     return self._agree(place, before, now, tolerance)
-        return True
+        return begin + self.interval
 
-    def _join(self, place: Place, now: float, tolerance: float) -> bool:
+    def _join(self, place: Place, now: float, tolerance: float) -> float:
         """A run later than ours is in force: the request belongs there."""
         self._cells[place[1] + 2] -= 1.0
         begin, count = self._run(place)
         due = begin + count * self.interval
         if due - now > tolerance:
-            return False
+            return 0.0
         if due < now:
             return self._open(place, begin, now, tolerance)
         self._enter(place[1], begin, 1.0)
         fence()
         return self._agree(place, begin, now, tolerance)
 
-    def _agree(self, place: Place, before: float, now: float, tolerance: float) -> bool:
+    def _agree(self, place: Place, before: float, now: float, tolerance: float) -> float:
         """Others begin runs in the same instant: follow the latest, and decide in that one."""
         cells, own = self._cells, place[1]
         for _ in range(ROUNDS):
@@ -137,8 +138,8 @@ class ArrivalCounts(SharedCounts):
         _, count = self._run(place)
         if begin + (count - 1.0) * self.interval - now > tolerance:
             cells[own + 2] -= 1.0
-            return False
-        return True
+            return 0.0
+        return begin + count * self.interval
 
     def _enter(self, own: int, begin: float, count: float) -> None:
         """Count in another run; who reads in between finds less in a run that is no longer in force."""
@@ -175,7 +176,7 @@ class ArrivalCounts(SharedCounts):
         self.interval = self.window / self.allowed
 
     def _counts_now(self, first: float, second: float) -> bool:
-        return first + second * self.interval > time.monotonic()
+        return first + second * self.interval > self.clock()
 
     def _keep(self, at: int, fingerprint: float) -> None:
         """A worker's part of a run; of two runs the later is in force."""

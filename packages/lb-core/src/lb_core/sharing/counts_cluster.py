@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lb_core.sharing.counts_node import Key
     from lb_core.sharing.counts_windows import Counts
 
+ROUNDING = 1e-9
+
 
 class ClusterArrivalCounts(ArrivalCounts):
     """Arrival times of all nodes. What others have told is one, too: where it is the latest, it begins a run."""
@@ -29,41 +31,35 @@ class ClusterArrivalCounts(ArrivalCounts):
         """When the key's debt is paid; `now` where it has none."""
         return max(ArrivalCounts.peek(self, key, now), self._told(self._place(key))[0])
 
-    def take(self, key: Key, now: float, tolerance: float) -> bool:
-        """Let a request pass and count it, unless the arrival time is more than `tolerance` away, or beyond what this
-        node may reach before it hears from the others.
+    def take(self, key: Key, now: float, tolerance: float) -> float:
+        """Count a request and return the arrival time then; 0.0 where that is more than `tolerance` away before, or
+        later than this node may reach before it hears from the others.
         """
+        due = ArrivalCounts.take(self, key, now, tolerance)
+        if due == 0.0:
+            return 0.0
         if self.sharing.share < 1.0:
-            told, cap = 0.0, inf
-        else:
-            told, cap = self._told(self._place(key))
-        if told > now and not self._follows(key, told):
+            self.changes.note(key, 0, self.interval)
+            return due
+        place, interval = self._place(key), self.interval
+        told, cap = self._told(place)
+        if told > due - interval + ROUNDING:
+            self._cells[place[1] + 2] -= 1.0
             if told - now > tolerance:
-                return False
-            place = self._place(key)
-            taken = self._open(place, self._run(place)[0], now, tolerance, told)
-        else:
-            taken = ArrivalCounts.take(self, key, now, tolerance)
-        if not taken:
-            return False
-        due = ArrivalCounts.peek(self, key, now)
+                return 0.0
+            due = self._open(place, self._run(place)[0], now, tolerance, told)
         if due > cap:
-            ArrivalCounts.add(self, key, now, -self.interval)
+            ArrivalCounts.add(self, key, now, -interval)
             self.changes.ask(key, 0)
-            return False
-        self.changes.tell(key, 0, self.interval, min(cap, now + tolerance) - due, self.limit, self.interval)
-        return True
+            return 0.0
+        self.changes.tell(key, 0, interval, min(cap, now + tolerance) - due, self.limit, interval)
+        return due
 
     def add(self, key: Key, now: float, seconds: float) -> float:
         """Count a request whatever the arrival time is, or take one back; returns the arrival time then."""
         if seconds <= 0:
             self.changes.note(key, 0, -self.interval)
         return ArrivalCounts.add(self, key, now, seconds)
-
-    def _follows(self, key: Key, told: float) -> bool:
-        """Whether the run in force is as late as what others have told."""
-        begin, count = self._run(self._place(key))
-        return begin + count * self.interval >= told
 
     def _told(self, place: Place) -> tuple[float, float]:
         """The time that other nodes have told, and the one up to which this node may go."""

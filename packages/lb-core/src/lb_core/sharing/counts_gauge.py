@@ -14,6 +14,7 @@ from lb_core.sharing.counts_table import ELSEWHERE
 from lb_core.sharing.fence import fence
 
 if TYPE_CHECKING:
+    from lb_core.sharing.counts import Place
     from lb_core.sharing.counts_node import Key
     from lb_core.sharing.sharing import Sharing
 
@@ -50,14 +51,13 @@ class GaugeCounts(SharedCounts):
         cells[own + 1] = count
         for generation, known, at in place[2]:
             if cells[generation] != known:
-                self._look(place)
-                return self.add(key, 0)
+                count = self._sum(place)
+                break
             if at:
                 count += cells[at + 1]
         if count + len(place[2]) > self.limit and amount > 0:
             fence()
-            self._look(place)
-            count = cells[own + 1] + sum(cells[at + 1] for _, _, at in place[2] if at)
+            count = self._sum(place)
         return count
 
     def set_elsewhere(self, key: Key, index: int, amount: float, previous: float, cap: float) -> None:
@@ -74,6 +74,10 @@ class GaugeCounts(SharedCounts):
         """How many are under way in this node."""
         del index
         return GaugeCounts.add(self, key, 0)
+
+    def _sum(self, place: Place) -> float:
+        self._look(place)
+        return sum((self._cells[at + 1] for _, _, at in place[2] if at), self._cells[place[1] + 1])
 
     def _add_alone(self, fingerprint: float, amount: int) -> float:
         count = self._alone.pop(fingerprint, 0.0) + amount

@@ -12,7 +12,6 @@ decide in the same instant about the last request may both be refused.
 
 from __future__ import annotations
 
-import time
 from math import floor, inf
 from typing import TYPE_CHECKING, ClassVar
 
@@ -77,8 +76,8 @@ class WindowCounts(SharedCounts):
         previous = word - before if word > before else 0.0
         for generation, known, at in others:
             if cells[generation] != known:
-                self._look(place)
-                return self.add(key, index, 0)
+                current, previous = self._sums(place)
+                break
             if at:
                 word = cells[at + here]
                 if word > base:
@@ -127,7 +126,7 @@ class WindowCounts(SharedCounts):
         return current, previous
 
     def _counts_now(self, first: float, second: float) -> bool:
-        last = floor((time.monotonic() + self.node.phase()) / self.window) % NUMBERS
+        last = floor((self.clock() + self.node.phase()) / self.window) % NUMBERS
         return max(first, second) // ROOM in (last, last + 1, last + 2)
 
     def _keep(self, at: int, fingerprint: float) -> None:

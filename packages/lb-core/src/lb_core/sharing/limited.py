@@ -30,9 +30,9 @@ BITS = 24
 MASK = (1 << BITS) - 1
 WAITING = 1 << (2 * BITS)
 
-_in_flight: Any = Backend.__dict__["in_flight"]
-_limit: Any = Backend.__dict__["limit"]
-"""The plain attributes, which keep their values when a backend changes its class."""
+_get: Any = Backend.__dict__["in_flight"].__get__
+_set: Any = Backend.__dict__["in_flight"].__set__
+"""The plain attribute, which keeps its value when a backend changes its class."""
 
 
 def _soon(call: Callable[[], None]) -> object:
@@ -72,47 +72,51 @@ class LimitedBackend(Backend):
     __slots__ = ()
 
     def _set_in_flight(self, count: int) -> None:
-        _in_flight.__set__(self, count)
-        self._say(self.shared, count)  # type: ignore[arg-type]  # it has a place for as long as it is of this class
-
-    def _say(self, place: Place, count: int) -> None:
+        _set(self, count)
+        place: Place = self.shared  # type: ignore[assignment]  # it has one for as long as it is of this class
         if self.restricted == NO_LIMIT:
             place.mine[place.number] = count + place.flag
         else:
-            place.mine[place.number] = count + (max(0, count - place.lasting) << BITS) + place.flag
+            self._say(place, count)
 
     def _get_limit(self) -> int:
         place: Place = self.shared  # type: ignore[assignment]
-        others = place.slots.others(place.number)
-        if (others >= WAITING or place.flag) and place.gives_way():
-            return 0
+        number, rows, others = place.number, place.slots.elsewhere, place.flag
+        for row in rows:
+            others += row[number]
+        count: int = _get(self)
+        if others <= MASK and self.restricted == NO_LIMIT:  # nobody waits, and nobody is half open
+            limit = self.max_connections - others
+            if limit > count + len(rows):
+                return limit
         limit = self._beside(others)
-        count: int = _in_flight.__get__(self)
-        if count < limit <= count + len(place.slots.elsewhere):
-            return self._claim(place, count)
-        return limit
+        return self._claim(place, count) if count < limit <= count + len(rows) else limit
 
-    in_flight = property(_in_flight.__get__, _set_in_flight)
-    limit = property(_get_limit, _limit.__set__)
+    in_flight = property(_get, _set_in_flight)
+    limit = property(_get_limit, Backend.__dict__["limit"].__set__)
 
     @property
     def room(self) -> int:
         """How many more it may have, without a claim to them."""
         place: Place = self.shared  # type: ignore[assignment]
-        others = place.slots.others(place.number)
-        if (others >= WAITING or place.flag) and place.gives_way():
-            return 0
-        count: int = self.in_flight
-        return self._beside(others) - count
+        count: int = _get(self)
+        return self._beside(place.flag + place.slots.others(place.number)) - count
 
     def publish(self) -> None:
         """Say again what is in flight."""
         if self.shared is not None:
             self.shared.claimed = False
-            self._say(self.shared, self.in_flight)
+            self._say(self.shared, _get(self))
+
+    def _say(self, place: Place, count: int) -> None:
+        counts = max(0, count - place.lasting) if self.restricted != NO_LIMIT else 0
+        place.mine[place.number] = count + (counts << BITS) + place.flag
 
     def _beside(self, others: int) -> int:
-        """What is left of the limit beside the others."""
+        """What is left of the limit beside the others; nothing while they come first."""
+        place: Place = self.shared  # type: ignore[assignment]
+        if others >= WAITING and place.gives_way():
+            return 0
         limit = self.max_connections - (others & MASK)
         if self.restricted != NO_LIMIT:
             limit = min(limit, self.restricted - ((others >> BITS) & MASK))
@@ -122,7 +126,7 @@ class LimitedBackend(Backend):
         """The limit, once it is sure that no other worker takes the place too."""
         self._say(place, count + 1)
         fence()
-        limit = self._beside(place.slots.others(place.number))
+        limit = self._beside(place.flag + place.slots.others(place.number))
         if count >= limit:
             self._say(place, count)
         elif not place.claimed:

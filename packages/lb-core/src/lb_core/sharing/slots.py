@@ -24,15 +24,16 @@ LINE = 8
 class Slots:
     """`size` whole numbers (64 bits, signed), zero at first, in a row for each process of the node.
 
-    `mine` is this process's row: `slots.mine[3] += 1`. Nobody else writes there. The same name and size is the same
-    memory in every process, and after a reload; `name` is unique among all areas (`"in_flight/<pool>"`). Without shared
-    memory (a process alone) everything works, and the others have nothing.
+    `mine` is this process's row: `slots.mine[3] += 1`. Nobody else writes there. `elsewhere` are the rows of the other
+    processes that carry traffic. The same name and size is the same memory in every process, and after a reload; `name`
+    is unique among all areas (`"in_flight/<pool>"`). Without shared memory (a process alone) everything works, and the
+    others have nothing.
 
     When a worker has ended, its row is cleared by the control process before another worker takes its seat. Call
     `close` when nobody uses the numbers any more; with `release` its memory is given back too.
     """
 
-    __slots__ = ("__weakref__", "_name", "_others", "_rows", "_sharing", "mine", "size")
+    __slots__ = ("__weakref__", "_name", "_rows", "_sharing", "elsewhere", "mine", "size")
 
     def __init__(self, sharing: Sharing, name: str, size: int) -> None:
         self._sharing = sharing
@@ -46,7 +47,7 @@ class Slots:
             cells = memory.area(name, SEATS * stride * 8)[: SEATS * stride * 8].cast("q")
             self._rows = [cells[seat * stride : (seat + 1) * stride] for seat in range(SEATS)]
         self.mine: memoryview[int] = self._rows[sharing.seat if memory is not None else 0]
-        self._others: tuple[memoryview[int], ...] = ()
+        self.elsewhere: tuple[memoryview[int], ...] = ()
         self._follow()
         sharing.on_seats.append(self._follow)
         sharing.on_seat_gone.append(self.seat_gone)
@@ -54,14 +55,9 @@ class Slots:
     def others(self, number: int) -> int:
         """The sum of what the other processes have there; in the control process that of all workers."""
         found = 0
-        for row in self._others:
+        for row in self.elsewhere:
             found += row[number]
         return found
-
-    @property
-    def elsewhere(self) -> tuple[memoryview[int], ...]:
-        """The rows of the other processes that carry traffic."""
-        return self._others
 
     @property
     def of_control(self) -> memoryview[int]:
@@ -74,7 +70,7 @@ class Slots:
 
     def totals(self) -> list[int]:
         """The sums of all processes, for every number."""
-        rows = (self.mine, *self._others)
+        rows = (self.mine, *self.elsewhere)
         return [sum(numbers) for numbers in zip(*(row[: self.size].tolist() for row in rows), strict=True)]
 
     def seat_gone(self, seat: int) -> None:
@@ -94,4 +90,4 @@ class Slots:
     def _follow(self) -> None:
         """Other processes take part; the control process itself carries no traffic."""
         if len(self._rows) > 1:
-            self._others = tuple(self._rows[seat] for seat in self._sharing.seats if seat)
+            self.elsewhere = tuple(self._rows[seat] for seat in self._sharing.seats if seat)

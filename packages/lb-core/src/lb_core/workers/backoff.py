@@ -1,8 +1,8 @@
 """How long to wait before a worker that ended is replaced.
 
-    lived long enough       at once, and what was before is forgotten
-    ended soon by itself    0.1 s, 0.2 s, 0.4 s … 10 s: it will most likely end again, and starting costs everybody
-    ended soon, killed      0.1 s, 0.2 s, 0.4 s: somebody else ended it, and nothing says that the next one fares so
+lived long enough       at once, and what was before is forgotten
+ended soon by itself    0.1 s, 0.2 s, 0.4 s … 10 s: it will most likely end again, and starting costs everybody
+ended soon, killed      0.1 s, 0.2 s, 0.4 s: somebody else ended it, and nothing says that the next one fares so
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ when it carries the mark of the layout, which the worker writes last.
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Key = tuple[object, ...]
 
 OF_ROUTE, OF_BACKEND = 2, 3
+PAUSES = 10
+"""Adding up takes one part in so many of the time at most, however often it is asked for."""
 
 
 class Layout:
@@ -65,7 +68,7 @@ class Counters:
     def write(self, seat: int) -> None:
         """In a worker: put down what has been counted."""
         begin, values = seat * self.layout.size, self.layout.values()
-        self._words[begin + 1 : begin + len(values)] = values[1:]  # type: ignore[assignment]
+        self._words[begin + 1 : begin + len(values)] = memoryview(values)[1:]
         self._words[begin] = self.layout.mark
 
     def read(self, seat: int) -> list[int] | None:
@@ -89,6 +92,7 @@ class Sums:
         self._generation = 0
         self._last: dict[int, dict[Key, list[int]]] = {}
         self._old: list[str] = []
+        self._due = 0.0
         self.counters = self._make()
 
     def follow(self) -> None:
@@ -107,7 +111,15 @@ class Sums:
             self._memory.release(self._old.pop())
 
     def collect(self, seats: Iterable[int]) -> None:
-        """Add what these seats have counted since the last time."""
+        """Add what these seats have counted since the last time; not again at once where that takes long."""
+        begin = time.monotonic()
+        if begin < self._due:
+            return
+        self._collect(seats)
+        end = time.monotonic()
+        self._due = end + (end - begin) * PAUSES
+
+    def _collect(self, seats: Iterable[int]) -> None:
         layout = self.counters.layout
         in_flight = [0] * len(layout.backends)
         for seat in seats:
@@ -119,10 +131,10 @@ class Sums:
 
     def left(self, seat: int, others: Iterable[int]) -> None:
         """The worker of this seat has ended: what it counted stays, what it had in flight is over."""
-        self.collect((*others, seat))
+        self._collect((*others, seat))
         self.counters.clear(seat)
         self._last.pop(seat, None)
-        self.collect(others)
+        self._collect(others)
 
     def _make(self, layout: Layout | None = None) -> Counters:
         layout = layout or Layout(self._balancer)

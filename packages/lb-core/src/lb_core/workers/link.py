@@ -142,7 +142,7 @@ class Link:
             del self._buffer[:end]
             given = [self._descriptors.popleft() for _ in range(count)]
             try:
-                self._receive(pickle.loads(message), given)  # noqa: S301  both ends are processes of this program
+                self._receive(pickle.loads(message), given)
             except Exception:
                 log.exception("a message between processes could not be taken")
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lb_core.listening import Address
-
 if TYPE_CHECKING:
     from lb_core.events import Event
+    from lb_core.listening import Address
     from lb_core.sharing import Note
     from lb_core.sharing.memory import Place
 

@@ -66,10 +66,10 @@ class Nursery:
         theirs.close()
         ours.setblocking(False)
         self._socket = ours
-        self.on_forked: Callable[[int, int, int], None] = lambda seat, pid, descriptor: None
-        self.on_ended: Callable[[int, int], None] = lambda seat, status: None
-        self.on_failed: Callable[[int, int], None] = lambda seat, error: None
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_forked: Callable[[int, int, int], None] = _nobody
+        self.on_ended: Callable[[int, int], None] = _nobody
+        self.on_failed: Callable[[int, int], None] = _nobody
+        self.on_lost: Callable[[], None] = _nobody
         self.alive = True
 
     def follow(self) -> None:
@@ -121,6 +121,10 @@ class Nursery:
         self.alive = False
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self.on_lost()
+
+
+def _nobody(*report: int) -> None:
+    """Hears a report before anybody is there who does."""
 
 
 class _Forking:

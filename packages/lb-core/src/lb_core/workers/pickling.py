@@ -30,8 +30,25 @@ def packed(config: Config) -> bytes:
 
 def unpacked(data: bytes) -> Config:
     """The configuration again."""
-    config: Config = pickle.loads(data)  # noqa: S301  the control process made it
+    config: Config = pickle.loads(data)
     return config
+
+
+class Packing:
+    """The last configuration that was packed, so that none is packed for each worker anew."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Config, bytes] | None = None
+
+    def check(self, config: Config) -> None:
+        """Pack it; raises ConfigError."""
+        self._last = config, packed(config)
+
+    def of(self, config: Config) -> bytes:
+        """A configuration as bytes."""
+        if self._last is None or self._last[0] is not config:
+            self._last = config, packed(config)
+        return self._last[1]
 
 
 class _Pickler(pickle.Pickler):

@@ -120,3 +120,12 @@ class Seated:
             self.pidfd = -1
         if not self.ready.done():
             self.ready.set_result(False)
+
+
+def how_it_ended(status: int | None) -> str:
+    """A status of waitpid as a person reads it."""
+    if status is None:
+        return "an unknown cause"
+    if os.WIFSIGNALED(status):
+        return signal.Signals(os.WTERMSIG(status)).name
+    return f"exit status {os.waitstatus_to_exitcode(status)}"

@@ -1,6 +1,6 @@
-"""The listening sockets of a node with workers: opened and kept by the control process, shared out among the workers.
+"""The listening sockets of a node with workers: opened and kept by the control process, shared out among workers.
 
-    key         0 to K-1: one of an address's sockets for each family; K is the greatest number of workers there has been
+    key         0 to K-1: one of an address's sockets for each family; K is the greatest number of workers there was
     share       the keys that a place accepts on: key modulo the number of places; those of a place without worker go to
                 the next one that has one
 
@@ -37,9 +37,7 @@ def share(keys: int, places: int, filled: Collection[int]) -> dict[int, tuple[in
 class Bound:
     """The sockets of one listener, by key. Raises StartError."""
 
-    def __init__(
-        self, listener: ListenerConfig, count: int, inherited: Iterable[socket.socket] | None = None
-    ) -> None:
+    def __init__(self, listener: ListenerConfig, count: int, inherited: Iterable[socket.socket] | None = None) -> None:
         self.listener = listener
         self.keys = [listen(listener)] if inherited is None else _by_key(inherited)
         self._file = SocketFile(listener.path) if listener.path else None
