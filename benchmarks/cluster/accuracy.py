@@ -6,18 +6,14 @@ the first window of a key, and in the windows after it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-from benchmarks.cluster.limits import Case, alone, run
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from benchmarks.cluster.limits import Case, Outcome, alone, run
 
 NODES = (3, 10, 30, 100, 300, 1000)
 LIMIT, WINDOW = 1000, 10.0
-SEEDS = 3
+SEEDS = 2
 
 Shape = str
 SHAPES: dict[Shape, str] = {
@@ -80,41 +76,29 @@ def each_window(one: Case, seeds: range) -> list[float]:
     """The error of every window but a key's first, sorted: how it is distributed."""
     found = []
     for seed in seeds:
-        together, single = _windows(one, seed)
-        found += [(ours - its) / one.limit for ours, its in list(zip(together, single, strict=True))[1:]]
+        together, single = _windows(one, run(one, seed)), _windows(one, _single(one, seed))
+        found += [(ours - its) / one.limit for ours, its in zip(together[1:], single[1:], strict=True)]
     return sorted(found)
 
 
 def _error(one: Case, seed: int) -> Error:
-    together, single = _windows(one, seed)
-    first = (together[0] - single[0]) / one.limit
-    later = (sum(together[1:]) - sum(single[1:])) / one.limit / max(1, len(together) - 1)
-    return Error(first, later, _lasted(one, seed))
-
-
-def _windows(one: Case, seed: int) -> tuple[list[int], list[int]]:
-    ends = [number * one.window for number in range(int(one.windows) + 1)]
     together = run(one, seed)
-    if one.begins:  # the limit is used up before the others begin: one limiter lets the limit through
-        return [together.between(begin, end) for begin, end in pairwise(ends)], [one.limit] * (len(ends) - 1)
-    single = alone(one, seed)
-    return (
-        [together.between(begin, end) for begin, end in pairwise(ends)],
-        [single.between(begin, end) for begin, end in pairwise(ends)],
-    )
+    ours, its = _windows(one, together), _windows(one, _single(one, seed))
+    later = (sum(ours[1:]) - sum(its[1:])) / one.limit / max(1, len(ours) - 1)
+    return Error((ours[0] - its[0]) / one.limit, later, _lasted(one, together))
 
 
-def _lasted(one: Case, seed: int) -> float:
-    first = [moment for moment in run(replace(one, windows=1.0), seed).passed if moment < one.window]
+def _single(one: Case, seed: int) -> Outcome:
+    """One limiter; where the limit is used up before all have begun, it has let through just that."""
+    return alone(one, seed) if not one.begins else Outcome([0.0] * one.limit)
+
+
+def _windows(one: Case, outcome: Outcome) -> list[int]:
+    """How many were let through in each window."""
+    ends = [number * one.window for number in range(int(one.windows) + 1)]
+    return [outcome.between(begin, end) for begin, end in pairwise(ends)]
+
+
+def _lasted(one: Case, outcome: Outcome) -> float:
+    first = outcome.passed[: outcome.between(0.0, one.window)]
     return first[-1] - max(first[one.limit - 1], *one.begins, 0.0) if len(first) > one.limit else 0.0
-
-
-def by_nodes(
-    seed: int, progress: Callable[[str], None], nodes: tuple[int, ...] = NODES
-) -> dict[int, dict[Shape, Error]]:
-    """Each shape with each number of nodes."""
-    found: dict[int, dict[Shape, Error]] = {}
-    for count in nodes:
-        progress(f"limits of {count} nodes")
-        found[count] = {shape: error(case(shape, count), seed) for shape in SHAPES}
-    return found

@@ -13,30 +13,30 @@ from dataclasses import dataclass
 class Costs:
     """An exchange is one call of the script with a batch of keys; a fact is a message to all nodes."""
 
-    call: float = 40.0e-6
+    call: float = 30.0e-6
     """A call with no key, its reading and answering included."""
-    key: float = 1.5e-6
+    key: float = 2.8e-6
     """Each key of a batch."""
-    call_bytes_in: float = 250.0
-    call_bytes_out: float = 80.0
+    call_bytes_in: float = 185.0
+    call_bytes_out: float = 37.0
     key_bytes_in: float = 24.0
     key_bytes_out: float = 16.0
-    memory_key: float = 90.0
+    memory_key: float = 82.0
     """Memory of one key in one window."""
 
-    publish: float = 30.0e-6
+    publish: float = 13.0e-6
     """A fact that is published."""
     write: float = 8.0e-6
     """A call to the system that sends one subscriber what is there for it."""
-    copy: float = 0.45e-6
+    copy: float = 0.4e-6
     """A fact into one subscriber's buffer."""
-    fact_bytes: float = 260.0
+    fact_bytes: float = 202.0
     """A fact on its way to one node."""
 
-    beat: float = 60.0e-6
+    beat: float = 48.0e-6
     """What a node says once a second."""
-    listed: float = 1.0e-6
+    listed: float = 2.2e-6
     """Each node of the list that a node asks for."""
-    listed_bytes: float = 250.0
-    join: float = 200.0e-6
+    listed_bytes: float = 171.0
+    join: float = 52.0e-6
     """A connection made, greeted and subscribed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ class Table:
 
     name: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
     def __str__(self) -> str:
         align = ["---", *["--:"] * (len(self.header) - 1)]
@@ -97,7 +98,7 @@ class Model:
         for nodes in self.nodes[:4]:
             self.progress(f"windows of {nodes} nodes")
             for shape in ("even", "uneven"):
-                values = each_window(case(shape, nodes), range(self.seed, self.seed + 10))
+                values = each_window(case(shape, nodes), range(self.seed, self.seed + 6))
                 middle = [values[min(len(values) - 1, int(part * len(values)))] for part in (0.0, 0.05, 0.5, 0.95, 1.0)]
                 rows.append((f"{nodes}, {shape}", *map(percent, middle)))
         return Table("windows", ("nodes, traffic", "least", "5 %", "median", "95 %", "most"), rows)
@@ -106,7 +107,7 @@ class Model:
         """The error by the exchange's interval, and by latency."""
         nodes = min(100, self.most)
         base = {shape: case(shape, nodes, 10 * nodes) for shape in SHAPES}
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for interval in (0.02, 0.05, 0.1, 0.2, 0.5):
             self.progress(f"exchanges every {interval * 1000:g} ms")
             found = [error(replace(one, interval=interval), self.seed, 1) for one in base.values()]

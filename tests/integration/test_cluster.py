@@ -1,4 +1,4 @@
-"""Three nodes as processes and one Redis: what one learns the others know, and what happens when one of these is gone."""
+"""Three nodes as processes and one Redis: what one learns the others know, and what happens when one of them is gone."""
 
 from __future__ import annotations
 
@@ -143,13 +143,16 @@ def test_redis_frozen_killed_and_empty_under_load_costs_no_request(
     def joined(node: NodeProcess) -> int:
         return node.lb.errors.count("cluster joined")
 
+    def said() -> str:
+        return "\n".join(node.lb.errors[-1500:] for node in three)
+
     version = redis.command("HGET", "{lb}:edits", "version")
     before = {node.name: joined(node) for node in three}
     traffic = Traffic(*three)
     redis.pause()
     wait_until(lambda: all(node.lb.errors.count("cluster lost") >= before[node.name] for node in three))
     redis.resume()
-    wait_until(lambda: all(joined(node) > before[node.name] for node in three))
+    wait_until(lambda: all(joined(node) > before[node.name] for node in three), or_else=said)
     redis.restart()
     wait_until(lambda: all(joined(node) > before[node.name] + 1 for node in three))
     wait_until(lambda: all_up(three))

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.integration.test_features_on_workers import head, one_each, replaced
-from tests.integration.worker_process import workers
+from tests.integration.worker_process import Crew, workers
 from tests.support.backends import Backend, Request
 from tests.support.client import Client
 from tests.support.wire import response
@@ -38,15 +38,12 @@ def routes(backend: Backend, **limits: Any) -> dict[str, Any]:
 
 async def statuses(client: Client, host: str, count: int) -> list[int]:
     """What so many requests on one connection are answered, one after the other as the worker takes them."""
-    client.writer.write(head("/", host) * count)
-    data, end = b"", b"last one of all"
-    client.writer.write(head("/", "nobody.test", f"X-Request-Id: {end.decode().replace(' ', '-')}"))
-    while len(found := STATUS.findall(data)) < count + 1:
+    client.writer.write(head("/", host) * count + head("/", "nobody.test"))
+    data = b""
+    while len(STATUS.findall(data)) < count + 1 or not data.endswith(b"\n"):
         more = await asyncio.wait_for(client.reader.read(1 << 20), 20)
-        assert more, f"the connection was closed after {len(found)} answers"
+        assert more, f"the connection was closed after {len(STATUS.findall(data))} answers"
         data += more
-    while not data.endswith(b"\n"):
-        data += await asyncio.wait_for(client.reader.read(1 << 20), 20)
     return [int(each) for each in STATUS.findall(data)[:count]]
 
 
@@ -92,18 +89,30 @@ async def test_limits_hold_exactly_wherever_the_requests_come(tmp_path: Path) ->
 
 
 class Held:
-    """A backend's script that answers when it is told to; `under_way` now, and at most."""
+    """A backend's script that answers when it is told to."""
 
     def __init__(self) -> None:
-        self.under_way = self.most = 0
+        self.under_way = 0
         self.go = asyncio.Event()
 
     async def __call__(self, seen: Request) -> None:
         self.under_way += 1
-        self.most = max(self.most, self.under_way)
         await self.go.wait()
         self.under_way -= 1
         seen.write(FINE)
+
+
+async def under_way(crew: Crew, held: Held, *clients: Client) -> None:
+    """Send a request on each, and wait until all are at the backend."""
+    before = held.under_way
+    for client in clients:
+        client.writer.write(head("/", "held.test"))
+    await crew.until(lambda: held.under_way == before + len(clients))
+
+
+async def refused(client: Client) -> bool:
+    """Whether one more is too much."""
+    return (await client.ask(head("/", "held.test"))).status == 429
 
 
 async def test_counts_outlive_workers_and_reloads_and_what_was_under_way_does_not(tmp_path: Path) -> None:
@@ -113,18 +122,16 @@ async def test_counts_outlive_workers_and_reloads_and_what_was_under_way_does_no
         served = routes(backend, fixed=fixed) | routes(slow, held=at_once)
         async with workers(tmp_path, backend, routes=served, drain="1s") as crew:
             async with one_each(crew) as first, one_each(crew) as second, one_each(crew) as third:
-                victim, survivor = first
                 assert await passing([*first.values()], "fixed.test", 100, 100) == 200
-                for each in (first, second):
-                    for client in each.values():
-                        client.writer.write(head("/", "held.test"))
-                await crew.until(lambda: held.under_way == 4)
-                assert {(await client.ask(head("/", "held.test"))).status for client in third.values()} == {429}
-                await replaced(crew, victim)
-                third[survivor].writer.write(head("/", "held.test") * 3)
-                await crew.until(lambda: held.most >= 5)
-                held.go.set()
-                assert (await first[survivor].read()).status == 200
+                await under_way(crew, held, *first.values(), *second.values())
+                assert [await refused(client) for client in third.values()] == [True, True]
+                await replaced(crew, next(iter(first)))
+                async with one_each(crew) as fourth, one_each(crew) as fifth:
+                    await under_way(crew, held, *fourth.values())
+                    assert [await refused(client) for client in fifth.values()] == [True, True]
+                    held.go.set()
+                    await crew.until(lambda: held.under_way == 0)
+                    assert [await refused(client) for client in fifth.values()] == [False, False]
             async with one_each(crew) as each:
                 assert await passing([*each.values()], "fixed.test", 40, 40) == 80, "200 before it was killed"
             await crew.command("workers", "restart")

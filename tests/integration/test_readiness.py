@@ -24,6 +24,7 @@ from lb_core.hooks import hookimpl
 from lb_core.plugins import Plugins
 from lb_core.server import Server
 from tests.integration.lb_process import LbProcess, backend, free_port, get, wait_until
+from tests.integration.worker_process import children
 from tests.support.backends import Backend
 from tests.support.balancing import until
 from tests.support.client import Client
@@ -299,3 +300,24 @@ def test_without_it_nothing_listens(tmp_path: Path) -> None:
             assert ports == [port]
         finally:
             started.close()
+
+
+def test_without_any_worker_it_is_not_ready(tmp_path: Path) -> None:
+    """Workers that end again and again are replaced after longer and longer pauses."""
+    with (
+        backend("one") as one,
+        process(tmp_path / "lb.yaml", routes={"*": [one.address]}, workers=2) as (started, port, ready),
+    ):
+        assert ask(ready) == (200, READY)
+        (nursery,) = children(started.process.pid)
+
+        def gone() -> bool:
+            for worker in children(nursery):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGALRM)
+            return ask(ready) == (503, {"ready": False, "reason": "no_worker"})
+
+        wait_until(gone, or_else=lambda: started.errors)
+        assert ask(ready, "/live")[0] == 200
+        wait_until(lambda: ask(ready) == (200, READY), or_else=lambda: started.errors)
+        assert get(port) == (200, "one")

@@ -128,7 +128,9 @@ async def test_the_files_of_unix_sockets_stay(tmp_path: Path) -> None:
     async with (
         Backend(quickly) as one,
         service(
-            tmp_path, {"routes": {"*": [one.address]}, "listeners": {"local": {"address": f"unix:{path}"}}}
+            tmp_path,
+            {"routes": {"*": [one.address]}, "listeners": {"local": {"address": f"unix:{path}"}}},
+            covered=True,
         ) as running,
     ):
         for _ in range(2):  # so that one which has inherited the file hands it over, too

@@ -20,9 +20,12 @@ _UPGRADED = re.compile(r" upgraded: pid (\d+), version (\S+), serves").findall
 
 
 class Service:
-    """A running `lb`, whichever process it is now. `started` is the first one; it has everybody's output."""
+    """A running `lb`, whichever process it is now. `started` is the first one; it has everybody's output.
 
-    def __init__(self, folder: Path, tree: dict[str, Any]) -> None:
+    It is `covered` where coverage follows it.
+    """
+
+    def __init__(self, folder: Path, tree: dict[str, Any], *, covered: bool = False) -> None:
         self.port = free_port()
         self.ready = free_port()
         self.control = folder / "control.sock"
@@ -37,7 +40,7 @@ class Service:
             **tree,
         }
         self.write()
-        self.started = LbProcess("run", "-c", str(self.file), "--drain", "5s")
+        self.started = LbProcess("run", "-c", str(self.file), "--drain", "5s", covered=covered)
 
     @property
     def errors(self) -> str:
@@ -99,9 +102,9 @@ class Service:
 
 
 @asynccontextmanager
-async def service(folder: Path, tree: dict[str, Any]) -> AsyncIterator[Service]:
+async def service(folder: Path, tree: dict[str, Any], *, covered: bool = False) -> AsyncIterator[Service]:
     """A running service, which is ended on leaving."""
-    running = Service(folder, tree)
+    running = Service(folder, tree, covered=covered)
     try:
         await asyncio.to_thread(running.started.wait_for, "twice quits")
         yield running

@@ -15,11 +15,11 @@ from lb_breaker.whole_route import RouteBreaker
 from lb_core import Backend, Event, Exchange, Pool, Route
 from lb_core.config import RouteConfig
 from lb_core.errors import ConnectFailed
+from lb_core.sharing import Sharing
 from lb_core.testing.together import Together, joined
 
 if TYPE_CHECKING:
     from lb_breaker.guard import Guard
-    from lb_core.sharing import Sharing
 
 
 class Timer:
@@ -270,6 +270,23 @@ def test_what_a_process_says_that_knew_less_is_no_news(node: Node) -> None:
     late = node.add()
     late.fail(late.one, 2)
     assert node.states == {(2, 0)}, "what it decides is newer than all it was told"
+
+
+def test_a_process_alone_goes_on_with_what_its_predecessor_knew() -> None:
+    clock = Clock()
+    before, after = Process(clock, Sharing()), Process(clock, Sharing())
+    for each in (before, after):
+        each.breaker.start()
+    before.fail(before.one, 2)
+    clock.sleep(10)
+    for topic, message in before.sharing.snapshots(nodes=False):
+        after.sharing.deliver(topic, message)
+    assert after.states == [2, 0]
+    assert after.breaker.retry_after() == 20
+    clock.sleep(20)
+    for _ in range(2):
+        after.answer(after.one)
+    assert after.told == ["breaker_closed one"]
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_between_a_loss_and_the_others_return_they_are_not_forgotten() -> None:
     first.exchange(START)
     assert first.told[1].others >= 15
     first.model.hashes.clear()
-    for step in range(15):
+    for step in range(8):
         now = START + step * 0.1
         first.limit.check()
         for _ in range(20):

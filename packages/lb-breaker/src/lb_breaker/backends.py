@@ -113,12 +113,10 @@ class BackendBreaker:
                         (self._elsewhere if watch.circuits or watch.tallies else self._followed)[pool] = watch
 
     def start(self) -> None:
-        """Look at how things stand."""
-        if self._route.sharing.memory is not None:
-            self._follow()
-            self._look_elsewhere()
+        """Look at how things stand, and hear how they change."""
+        self._follow()
+        self._look_elsewhere()
         if self._guard.circuits:
-            self._guard.join(self._own)
             self._settled()
 
     def close(self) -> None:

@@ -174,4 +174,11 @@ async def _serve(node: Node, sockets: list[socket.socket]) -> uvicorn.Server:
 
 
 def _listen(address: str) -> list[socket.socket]:
-    return listen(ListenerConfig(name="readiness", address=address)) if address else []
+    if not address:
+        return []
+    try:
+        return listen(ListenerConfig(name="readiness", address=address))
+    except StartError as error:
+        raise StartError(
+            str(error).replace("choose another with --listen", "choose another for `readiness`")
+        ) from error

@@ -160,10 +160,19 @@ class Server:
 
     def request_upgrade(self) -> None:
         """Let a new process of the same command take this one's place; an event says what comes of it."""
-        if self._draining or self._upgrading is not None:
-            log.warning("SIGUSR2 is ignored: %s", "the end has begun" if self._draining else "an upgrade is under way")
+        if why := self._why_no_upgrade():
+            log.warning("SIGUSR2 is ignored: %s", why)
             return
         self._upgrading = asyncio.create_task(self._change_over())
+
+    def _why_no_upgrade(self) -> str:
+        if self.control is None:
+            return "this is no process of `lb run`"
+        if self._draining:
+            return "the end has begun"
+        if not self.started.is_set():
+            return "the start is not over"
+        return "an upgrade is under way" if self._upgrading is not None else ""
 
     async def _change_over(self) -> None:
         try:
@@ -300,13 +309,7 @@ async def serve(
 ) -> int:
     """Serve a balancer in the running loop until `stop` is set or a signal comes; returns the exit status."""
     server = Server(
-        balancer,
-        drain=drain,
-        watch=watch,
-        signals=signals,
-        control=control,
-        nursery=nursery,
-        predecessor=predecessor,
+        balancer, drain=drain, watch=watch, signals=signals, control=control, nursery=nursery, predecessor=predecessor
     )
     return await server.serve(stop)
 

@@ -7,12 +7,13 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from lb_core.workers import link as link_module
 from lb_core.workers.link import Link
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class End:

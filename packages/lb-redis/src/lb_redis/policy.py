@@ -88,7 +88,8 @@ class Account:
     """One key in one window.
 
     `said` is what was used when it was last told, `told` whether Redis has the key from this node, `lacks` that a
-    request was refused since; `due` when a refusal is a reason to ask again, and `pause` how long the next one waits.
+    request was refused since, `idle` that there was neither; `due` when a refusal is a reason to ask again, and `pause`
+    how long the next one waits; `quiet` when to look whether a reservation is used, `timed` that this will be done.
     """
 
     __slots__ = (
@@ -96,12 +97,15 @@ class Account:
         "cap",
         "claimed",
         "due",
+        "idle",
         "lacks",
         "others",
         "pause",
+        "quiet",
         "said",
         "sharers",
         "strict",
+        "timed",
         "told",
         "used",
     )
@@ -117,7 +121,10 @@ class Account:
         self.told = False
         self.strict = False
         self.lacks = False
+        self.idle = False
         self.due = 0.0
+        self.quiet = 0.0
+        self.timed = False
         self.pause = 0.0
 
     def reserve(self, left: float) -> int:

@@ -1,7 +1,8 @@
 """When a node exchanges, and whether it goes by what the others have.
 
     near    every 50 ms where there is something to say; at once where that is urgent, and the budget allows it
-    away    Redis has failed, or has not answered in time: tried again after 50 ms, 100 ms, ... 1 s
+    away    Redis has failed, or has not answered in time: tried again after 50 ms, 100 ms, ... 1 s; where it has
+            answered in time, after 10 ms
 
 A node that is away keeps to its share of the limits. It is near again after three answers in time, one after the other,
 so that a Redis that is slow now and then does not make the limits change back and forth. Where the connection was lost,
@@ -19,6 +20,7 @@ EVERY = 0.05
 SOONEST = 0.004
 LONGEST = 1.0
 GOOD = 3
+PROOF = 0.01
 OTHERS = 1.0
 
 BUDGET = 0.02
@@ -43,6 +45,8 @@ class Pace:
         """When the next exchange may come."""
         if self.failures:
             return self._last + min(EVERY * float(2 ** min(self.failures - 1, 10)), LONGEST)
+        if self._good and self.away:
+            return self._last + PROOF
         if urgent and not self.away and self._reserve > 0:
             return self._last + SOONEST
         return self._last + EVERY

@@ -1,12 +1,13 @@
 """The keys of one window, and the numbered batches in which they are told to Redis.
 
-    settle    caps of keys that are used less than was reserved are lowered        \\
+    settle    what is kept of keys that are hardly used is looked at               \\
     add       what the processes have counted since the last time is taken in       }  one exchange
     batch     what is to be said; the same again until it is answered               |
     answered  the answer; returns what the processes must know now                 /
 
 After a loss (Redis restarted empty, or from an older state) everything is told again. Until all nodes have done so,
-what was known of the others before is not forgotten, and nothing is asked for.
+what was known of the others before is not forgotten, and nothing is asked for; then it is told once more, to hear what
+the others have.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ POLL = 0.05
 
 LONGEST = 1.0
 
-HEALING = 1.0
+HEALING = 0.8
 """Seconds after a loss in which the other nodes are thought not to have told everything again."""
 
 
@@ -63,20 +64,21 @@ class Window:
             self._dirty[key] = account
 
     def settle(self, now: float) -> list[Told]:
-        """Lower the caps of keys that are used less than was reserved."""
+        """Look at keys that are used less than was reserved; returns what the processes must know."""
         if now >= (self.index + 1) * self._rules.window:
             return [] if self._over else self.release()
-        told: list[Told] = []
+        if -inf < self._healing <= now:
+            self._healing = -inf
+            self._dirty |= self.accounts
         while self._timers and self._timers[0][0] <= now:
             _, _, key = heapq.heappop(self._timers)
             account = self.accounts[key]
-            if account.used == account.said and account.claimed > account.used:
-                rest = account.used + account.reserve(self._left(key, account, now))
+            account.timed = False
+            if account.quiet > now:
+                self._wait(key, account)
+            elif account.claimed > account.used:
                 self._dirty[key] = account
-                if rest < account.cap:
-                    account.cap = rest
-                    told.append(self._tell(key, account))
-        return told
+        return []
 
     def batch(self, now: float) -> Batch | None:
         """What is to be said; None for nothing."""
@@ -159,6 +161,7 @@ class Window:
             else:
                 account.told = True
                 mine.append(self._mine(made.keys[at]))
+            account.idle = not spent and not account.lacks
             if account.strict:
                 base = max(used, account.cap)
             adds.append(base - account.claimed)
@@ -172,11 +175,11 @@ class Window:
                 asks.append(-max(2 * spent, first))
 
     def _ask(self, key: Key, account: Account, spent: int, now: float) -> int:
-        left = self._left(key, account, now)
-        ready = account.claimed - account.used
-        want = max(2 * spent, account.reserve(left), int(spent > 0 or account.lacks)) - ready
         account.lacks = False
-        return min(max(0, want), MOST_AMOUNT)
+        if account.idle:
+            return 0
+        want = max(2 * spent, account.reserve(self._left(key, account, now)), 1)
+        return min(max(0, want - (account.claimed - account.used)), MOST_AMOUNT)
 
     def _share(self, key: Key, account: Account, news: tuple[int, int, int], now: float) -> None:
         """Take in what Redis says of a key that others have too."""
@@ -189,13 +192,23 @@ class Window:
         account.claimed += grant
         account.cap = account.claimed
         account.pause = POLL if grant else min(2 * account.pause, LONGEST)
-        ready = account.claimed - account.used
-        if ready <= 0:
+        if account.claimed <= account.used:
             account.due = min(now + account.pause, self._room_at(key, account, now))
-        else:
-            account.due = now
+            return
+        account.due = now
+        account.quiet = now + max(IDLE, account.pause)
+        rest = account.used + account.reserve(self._left(key, account, now))
+        if account.idle and rest < account.cap:
+            account.cap = rest
+            self._dirty[key] = account
+        self._wait(key, account)
+
+    def _wait(self, key: Key, account: Account) -> None:
+        """Look at the key again when it is quiet."""
+        if not account.timed:
+            account.timed = True
             self._set += 1
-            heapq.heappush(self._timers, (now + max(IDLE, account.pause), self._set, key))
+            heapq.heappush(self._timers, (account.quiet, self._set, key))
 
     def _room_at(self, key: Key, account: Account, now: float) -> float:
         """When one more fits in, if nobody uses anything till then: as the window before moves out of sight."""

@@ -101,9 +101,9 @@ class SlowStart:
             self._wait()
 
     def start(self) -> None:
-        """Tell workers that are new how things stand, or be told."""
+        """Tell workers that are new, and the successor of this process, how things stand; or be told."""
         route = self._route
-        if route is not None and route.sharing.memory is not None:
+        if route is not None:
             topic = f"slow_start/{route.name}"
             self._channel = route.sharing.channel(topic, self._receive, snapshot=self._state, nodes=False)
 

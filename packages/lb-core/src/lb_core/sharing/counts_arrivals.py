@@ -47,13 +47,13 @@ class ArrivalCounts(SharedCounts):
         place = self._young.get(key)
         if place is None:
             place = self._find(key)
-        cells, own = self._cells, place[1]
-        if cells[own] != place[0]:
+        cells, own = self._cells, place.own
+        if cells[own] != place.fingerprint:
             place = self._again(key)
-            own = place[1]
+            own = place.own
         begin = cells[own + 1]
         count = cells[own + 2] = cells[own + 2] + 1.0
-        for generation, known, at in place[2]:
+        for generation, known, at in place.others:
             if cells[generation] != known:
                 cells[own + 2] -= 1.0
                 self._look(place)
@@ -67,7 +67,7 @@ class ArrivalCounts(SharedCounts):
         ahead = begin + (count - 1.0) * self.interval - now
         if ahead < 0.0:
             return self._open(place, begin, now, tolerance)
-        if ahead + len(place[2]) * self.interval > tolerance:
+        if ahead + len(place.others) * self.interval > tolerance:
             fence()
             latest, count = self._run(place)
             if latest != begin or begin + (count - 1.0) * self.interval - now > tolerance:
@@ -81,7 +81,7 @@ class ArrivalCounts(SharedCounts):
             self.take(key, now, inf)
             return self.peek(key, now)
         place = self._place(key)
-        own = place[1] + 2
+        own = place.own + 2
         if self._cells[own] >= 1.0:
             self._cells[own] -= 1.0
         return self.peek(key, now)
@@ -90,7 +90,7 @@ class ArrivalCounts(SharedCounts):
         """The cluster's arrival time of a key, and the one up to which this node may go, by the cluster's clock."""
         del index, previous
         phase, cells, table = self.node.phase(), self._cells, self._table
-        at = table.claim(table.section(ELSEWHERE), self._place(key)[0])
+        at = table.claim(table.section(ELSEWHERE), self._place(key).fingerprint)
         cells[at + 1] = max(0.0, amount - phase)
         cells[at + 1 + self._caps] = max(0.0, cap - phase) if cap < inf else 0.0
 
@@ -102,31 +102,31 @@ class ArrivalCounts(SharedCounts):
 
     def _open(self, place: Place, before: float, now: float, tolerance: float, at_least: float = 0.0) -> float:
         """The run `before` is over: begin another, now or at a later time that is given."""
-        cells, own, begin = self._cells, place[1], max(now, at_least)
+        cells, own, begin = self._cells, place.own, max(now, at_least)
         self._enter(own, begin, 1.0)
-        if place[2]:
+        if place.others:
             fence()
-            for generation, known, at in place[2]:
+            for generation, known, at in place.others:
                 if cells[generation] != known or (at and cells[at + 1] > before):
                     return self._agree(place, before, now, tolerance)
         return begin + self.interval
 
     def _join(self, place: Place, now: float, tolerance: float) -> float:
         """A run later than ours is in force: the request belongs there."""
-        self._cells[place[1] + 2] -= 1.0
+        self._cells[place.own + 2] -= 1.0
         begin, count = self._run(place)
         due = begin + count * self.interval
         if due - now > tolerance:
             return 0.0
         if due < now:
             return self._open(place, begin, now, tolerance)
-        self._enter(place[1], begin, 1.0)
+        self._enter(place.own, begin, 1.0)
         fence()
         return self._agree(place, begin, now, tolerance)
 
     def _agree(self, place: Place, before: float, now: float, tolerance: float) -> float:
         """Others begin runs in the same instant: follow the latest, and decide in that one."""
-        cells, own = self._cells, place[1]
+        cells, own = self._cells, place.own
         for _ in range(ROUNDS):
             latest, _ = self._run(place)
             if latest == cells[own + 1]:
@@ -153,14 +153,14 @@ class ArrivalCounts(SharedCounts):
         """The begin of the run that is in force, and how many requests all processes have counted in it."""
         cells = self._cells
         self._look(place)
-        spots = (place[1], *(at for _, _, at in place[2] if at))
+        spots = (place.own, *(at for _, _, at in place.others if at))
         begin = max(cells[at + 1] for at in spots)
         return begin, sum(cells[at + 2] for at in spots if cells[at + 1] == begin)
 
     def _missed(self, place: Place, before: float, begin: float, now: float) -> float:
         """Requests in runs that others began just now, but earlier than ours: they may not have seen ours."""
         cells, missed = self._cells, 0.0
-        for _, _, at in place[2]:
+        for _, _, at in place.others:
             if at and before < cells[at + 1] < begin and cells[at + 1] + cells[at + 2] * self.interval > now:
                 missed += cells[at + 2]
         return missed
@@ -169,7 +169,7 @@ class ArrivalCounts(SharedCounts):
         place = self._young.get(key)
         if place is None:
             place = self._find(key)
-        return place if self._cells[place[1]] == place[0] else self._again(key)
+        return place if self._cells[place.own] == place.fingerprint else self._again(key)
 
     def _follow(self) -> None:
         super()._follow()

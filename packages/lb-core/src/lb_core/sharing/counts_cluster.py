@@ -44,7 +44,7 @@ class ClusterArrivalCounts(ArrivalCounts):
         place, interval = self._place(key), self.interval
         told, cap = self._told(place)
         if told > due - interval + ROUNDING:
-            self._cells[place[1] + 2] -= 1.0
+            self._cells[place.own + 2] -= 1.0
             if told - now > tolerance:
                 return 0.0
             due = self._open(place, self._run(place)[0], now, tolerance, told)

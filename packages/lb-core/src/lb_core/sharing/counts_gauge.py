@@ -39,23 +39,23 @@ class GaugeCounts(SharedCounts):
         place = self._young.get(key)
         if place is None:
             place = self._find(key)
-        cells, own = self._cells, place[1]
-        if not own or cells[own] != place[0]:
+        cells, own = self._cells, place.own
+        if not own or cells[own] != place.fingerprint:
             place = self._again(key)
-            own = place[1]
+            own = place.own
             if not own:
-                return self._add_alone(place[0], amount)
+                return self._add_alone(place.fingerprint, amount)
         count = cells[own + 1] + amount
         if count < 0.0:
             count = 0.0
         cells[own + 1] = count
-        for generation, known, at in place[2]:
+        for generation, known, at in place.others:
             if cells[generation] != known:
                 count = self._sum(place)
                 break
             if at:
                 count += cells[at + 1]
-        if count + len(place[2]) > self.limit and amount > 0:
+        if count + len(place.others) > self.limit and amount > 0:
             fence()
             count = self._sum(place)
         return count
@@ -64,7 +64,7 @@ class GaugeCounts(SharedCounts):
         """How many are under way in other nodes, and how many may be here."""
         del index, previous
         cells, table = self._cells, self._table
-        fingerprint = (self._young.get(key) or self._find(key))[0]
+        fingerprint = (self._young.get(key) or self._find(key)).fingerprint
         at = table.claim(table.section(ELSEWHERE), fingerprint)
         cells[at + 1] = max(0.0, amount)
         # with one added, for zero is no cap
@@ -77,7 +77,7 @@ class GaugeCounts(SharedCounts):
 
     def _sum(self, place: Place) -> float:
         self._look(place)
-        return sum((self._cells[at + 1] for _, _, at in place[2] if at), self._cells[place[1] + 1])
+        return sum((self._cells[at + 1] for _, _, at in place.others if at), self._cells[place.own + 1])
 
     def _add_alone(self, fingerprint: float, amount: int) -> float:
         count = self._alone.pop(fingerprint, 0.0) + amount

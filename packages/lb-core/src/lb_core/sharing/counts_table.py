@@ -18,6 +18,7 @@ whole; of several stores the generation is the last.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from lb_core.sharing.fence import fence
@@ -45,6 +46,9 @@ USED, REFUSED, REFUSED_LAST, FOLDED = 0, 1, 2, 3
 MEAN = 2.5
 """How many of a bucket's five entries are taken, on the average and at most, when all keys are there."""
 
+_bucket = Struct(f"{BUCKET}d").unpack_from
+_entry = Struct(f"{ENTRY}d").unpack_from
+
 
 def buckets_for(most: int) -> int:
     """How many buckets, a power of two, hold so many keys."""
@@ -54,9 +58,10 @@ def buckets_for(most: int) -> int:
 class Table:
     """Sections and entries, found by a fingerprint. An entry is known by the index of its first cell, never 0."""
 
-    __slots__ = ("_first", "_mask", "_stride", "cells")
+    __slots__ = ("_area", "_first", "_mask", "_stride", "cells")
 
     def __init__(self, area: memoryview, buckets: int) -> None:
+        self._area = area
         self.cells: memoryview[float] = area[: self.size(buckets)].cast("d")
         self._mask = buckets - 1
         self._first = _first_bucket(buckets)
@@ -81,26 +86,29 @@ class Table:
 
     def find_in(self, bucket: int, fingerprint: float) -> int:
         """Where a key is in the bucket that begins at `bucket`, or 0."""
-        begin = bucket + 1
-        ways: tuple[float, ...] = tuple(self.cells[begin : begin + WAYS * ENTRY : ENTRY].tolist())
-        return begin + ENTRY * ways.index(fingerprint) if fingerprint in ways else 0
+        ways = _bucket(self._area, bucket * 8)[1::ENTRY]
+        return bucket + 1 + ENTRY * ways.index(fingerprint) if fingerprint in ways else 0
 
     def claim(self, section: int, fingerprint: float, *, idle_only: bool = False) -> int:
         """The place of a key in the writer's own section, which it gets if it had none; with zeros then.
 
         With `idle_only` only an entry whose first word is zero is given up for it; 0 where there is none.
         """
-        found = self.find(section, fingerprint)
-        if found:
-            return found
         cells, bucket = self.cells, section + self.bucket(fingerprint)
-        at = min(range(bucket + 1, bucket + BUCKET, ENTRY), key=self._worth)
-        if idle_only and cells[at] and cells[at + 1]:
-            return 0
-        if not cells[at]:
+        row = _bucket(self._area, bucket * 8)
+        ways = row[1::ENTRY]
+        if fingerprint in ways:
+            return bucket + 1 + ENTRY * ways.index(fingerprint)
+        if 0.0 in ways:
+            at = bucket + 1 + ENTRY * ways.index(0.0)
             used = int(cells[section + USED])
             cells[section + HEADER + used] = at - section
             cells[section + USED] = used + 1
+        else:
+            worth = [max(words) for words in zip(row[2::ENTRY], row[3::ENTRY], strict=True)]
+            at = bucket + 1 + ENTRY * worth.index(min(worth))
+            if idle_only and cells[at + 1]:
+                return 0
         cells[at + 1] = cells[at + 2] = 0.0
         cells[at] = fingerprint
         fence()
@@ -109,11 +117,10 @@ class Table:
 
     def entries(self, section: int) -> Iterator[tuple[int, float, float, float]]:
         """Of every entry of a section: where it is, its fingerprint, and its two words."""
-        cells, begin = self.cells, section + HEADER
-        for offset in cells[begin : begin + int(cells[section + USED])].tolist():
+        begin, area = section + HEADER, self._area
+        for offset in self.cells[begin : begin + int(self.cells[section + USED])].tolist():
             at = section + int(offset)
-            fingerprint, first, second = cells[at : at + ENTRY].tolist()
-            yield at, fingerprint, first, second
+            yield at, *_entry(area, at * 8)
 
     def clear(self, section: int) -> None:
         """Empty a section of the writer's own."""
@@ -124,11 +131,6 @@ class Table:
             cells[at - within % BUCKET] += 1
         for number in (USED, REFUSED, REFUSED_LAST, FOLDED):
             cells[section + number] = 0.0
-
-    def _worth(self, at: int) -> float:
-        """How much would be lost with an entry; nothing with an empty one."""
-        fingerprint, first, second = self.cells[at : at + ENTRY].tolist()
-        return max(first, second, 0.0) if fingerprint else -1.0
 
 
 def _first_bucket(buckets: int) -> int:

@@ -60,9 +60,9 @@ class WindowCounts(SharedCounts):
             self._turn_to(index)
         cells, here, there = self._cells, self._here, self._there
         base, before = self._base, self._before
-        if cells[place[1]] != place[0]:
+        if cells[place.own] != place.fingerprint:
             place = self._again(key)
-        _, own, others, _ = place
+        own = place.own
         word = cells[own + here]
         if amount <= 0:
             word = max(word + amount, base)
@@ -74,7 +74,7 @@ class WindowCounts(SharedCounts):
         current = word - base
         word = cells[own + there]
         previous = word - before if word > before else 0.0
-        for generation, known, at in others:
+        for generation, known, at in place.others:
             if cells[generation] != known:
                 current, previous = self._sums(place)
                 break
@@ -95,7 +95,7 @@ class WindowCounts(SharedCounts):
         """What other nodes have counted, and how far this node may go."""
         self._turn_to(index)
         table, cells = self._table, self._cells
-        at = table.claim(table.section(ELSEWHERE), (self._young.get(key) or self._find(key))[0])
+        at = table.claim(table.section(ELSEWHERE), (self._young.get(key) or self._find(key)).fingerprint)
         cells[at + self._caps + self._here] = self._base + _whole(cap) if cap < ROOM else 0.0
         cells[at + self._here] = self._base + _whole(amount)
         cells[at + self._there] = self._before + _whole(previous)
@@ -120,7 +120,7 @@ class WindowCounts(SharedCounts):
         """The counts of all processes, where it matters: words of a window two ahead, or of ages ago, are left out."""
         cells = self._cells
         self._look(place)
-        spots = (place[1], *(at for _, _, at in place[2] if at))
+        spots = (place.own, *(at for _, _, at in place.others if at))
         current = sum(_within(cells[at + self._here] - self._base) for at in spots)
         previous = sum(_within(cells[at + self._there] - self._before) for at in spots)
         return current, previous
