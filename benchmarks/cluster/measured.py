@@ -26,7 +26,7 @@ FACT = (
     b'{"topic":"ejection/app.example.com","message":{"backend":"10.0.0.17:8080","for":30.0},"v":1,"from":"edge-0417",'
 )
 FACT += b'"boot":"9f8e7d6c5b4a3921","seq":17,"kind":"fact"}'
-QUIET = 0.05
+QUIET = 0.02
 BOOT = "0123456789abcdef"
 
 

@@ -24,6 +24,19 @@ KEYS = 10_000_000
 PER_NODE = 1000.0
 """Requests a second at one node."""
 MEGA = 1e6
+TABLES = (
+    "limits",
+    "sizes",
+    "windows",
+    "times",
+    "redis",
+    "skews",
+    "facts",
+    "membership",
+    "leader",
+    "storms",
+    "costs",
+)
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,25 @@ async def test_a_drain_reaches_every_worker_and_stays(tmp_path: Path, measured: 
                     await answers_from(client, b"one")
 
 
+async def test_who_drains_keeps_its_clients_in_every_worker_until_the_time_is_over(tmp_path: Path) -> None:
+    async with Backend(response(b"one"), name="one") as first, Backend(response(b"two"), name="two") as second:
+        backends = {each.name: each.address for each in (first, second)}
+        options = {"routes": {HOST: {"backends": backends, "sticky_sessions": {"secret": "s" * 32}}}}
+        async with workers(tmp_path, first, second, **options) as crew, one_each(crew) as clients:
+            one, other = clients.values()
+            answer = await one.ask(request())
+            while answer.body != b"one":
+                answer = await one.ask(request())
+            own = request("/", b"", f"Cookie: {answer['set-cookie'].decode().partition(';')[0]}")
+            await order(crew, "drain", HOST, "one", "1s")
+            drained = time.monotonic()
+            await asyncio.sleep(0.1)
+            assert {(await client.ask(own)).body for client in (one, other)} == {b"one"}
+            assert {(await client.ask(request())).body for client in (one, other) for _ in range(6)} == {b"two"}
+            await asyncio.sleep(drained + 1.2 - time.monotonic())
+            assert {(await client.ask(own)).body for client in (one, other)} == {b"two"}
+
+
 # limits in the sum
 
 

@@ -312,8 +312,9 @@ async def test_systemd_is_told_who_the_service_is(tmp_path: Path, monkeypatch: p
 async def told_of_an_upgrade(tmp_path: Path, manager: Manager) -> None:
     """What a manager hears before, while and after the process changes."""
     async with Backend(quickly) as one, service(tmp_path, {"routes": {"*": [one.address]}}) as running:
+        reading = asyncio.create_task(asyncio.to_thread(manager.wait_for, "MAINPID=", within=30.0))
         await running.upgrade()
-        await asyncio.to_thread(manager.wait_for, "MAINPID=")
+        await reading
         told = manager.told
         assert [line for line in told if line.startswith("MAINPID=")] == [f"MAINPID={running.pids[-1]}"]
         assert "STOPPING=1" not in told

@@ -269,3 +269,27 @@ async def test_a_backend_that_control_does_not_know_is_limited_in_each_worker() 
 @pytest.mark.parametrize(("backends", "size"), [(0, 128), (63, 128), (64, 256), (5000, 16384)])
 def test_a_pool_has_twice_the_numbers_it_needs(backends: int, size: int) -> None:
     assert size_for(backends) == size
+
+
+async def test_the_memory_of_a_pool_that_is_gone_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lb_core.pool_numbers.REST", 0.02)
+    node = Node(one=1)
+    memory = node.together.control.memory
+    assert memory is not None
+    (area,) = node.in_use
+    node.control.close()
+    assert area in memory.areas
+    await until(lambda: area not in memory.areas)
+
+
+async def test_a_pool_that_comes_back_in_time_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lb_core.pool_numbers.REST", 0.02)
+    node = Node(one=1)
+    memory = node.together.control.memory
+    assert memory is not None
+    (area,) = node.in_use
+    node.control.close()
+    again = NumberedPool("p", node.together.control, node.in_use, notify=silent)
+    again.replace([Backend("one", "h", 1, id="p/one")])
+    await asyncio.sleep(0.05)
+    assert area in memory.areas

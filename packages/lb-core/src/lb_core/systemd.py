@@ -26,6 +26,8 @@ TELL_EVERY = 5.0
 """Seconds between two lines of STATUS."""
 WAIT = 0.5
 """Seconds to wait for a manager that has ten messages to read already. What comes again anyway does not wait."""
+WAIT_FOR_THE_WORST = 5.0
+"""The same where the service would be taken for dead if it were not heard."""
 
 
 class Systemd:
@@ -74,7 +76,7 @@ class Systemd:
 
     def hand_over(self, pid: int) -> None:
         """Another process is the service now; this one says no more."""
-        self._send(f"MAINPID={pid}")
+        self._send(f"MAINPID={pid}", wait=WAIT_FOR_THE_WORST)
         self._silent = True
 
     async def keep_telling(self, line: Callable[[], str], works: Callable[[], bool]) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from lb_core.sharing.counts_arrivals import ArrivalCounts
 from lb_core.sharing.counts_gauge import GaugeCounts
 from lb_core.sharing.counts_windows import ROOM, WindowCounts
-from lb_core.sharing.fence import fence
 
 if TYPE_CHECKING:
     from lb_core.sharing.counts import Place
@@ -76,27 +75,37 @@ class ClusterWindowCounts(WindowCounts):
         """Count in window `index`, or take back; returns the sums of all nodes, beyond any limit where this node has
         reached what it may before it hears from the others.
         """
-        _, node, node_previous = WindowCounts.add(self, key, index, amount)
+        _, node, before = WindowCounts.add(self, key, index, amount)
         if self.sharing.share < 1.0:  # nobody knows of the others: the node has its share of the limit to itself
             self.changes.note(key, index, amount)
-            return index, node, node_previous
-        place = self._young.get(key) or self._find(key)
-        elsewhere, previous, cap = self._told(place)
-        room = min(cap, self.limit - elsewhere - previous - node_previous)
-        if node + len(self._sections) > room and amount > 0:
-            fence()
-            node, _ = self._sums(place)
-            elsewhere, previous, cap = self._told(place)
+            return index, node, before
+        elsewhere, previous, cap = self._told(key)
+        if amount > 0 and node + self.slack > cap:
+            _, node, before = WindowCounts.settled(self, key, index)
+        left = min(cap, self.limit - elsewhere) - node
         if amount:
-            self.changes.tell(key, index, amount, min(cap, self.limit - elsewhere) - node, self.limit)
-        if node > cap and amount > 0 and node + elsewhere <= self.limit:
+            self.changes.tell(key, index, amount, left, self.limit)
+        if amount > 0 and node > cap and node + elsewhere <= self.limit:
             self.changes.ask(key, index)
-            return index, ROOM, previous + node_previous
-        return index, node + elsewhere, previous + node_previous
+        return index, ROOM if node > cap else node + elsewhere, previous + before
 
-    def _told(self, place: Place) -> tuple[float, float, float]:
+    def settled(self, key: Key, index: int) -> Counts:
+        """The sums of all nodes, with everything that other processes of this one have added."""
+        _, node, before = WindowCounts.settled(self, key, index)
+        if self.sharing.share < 1.0:
+            return index, node, before
+        elsewhere, previous, cap = self._told(key)
+        return index, ROOM if node > cap else node + elsewhere, previous + before
+
+    def peek(self, key: Key, index: int) -> tuple[int, int, int]:
+        """The counts of window `index` and of the one before, whatever this node may do."""
+        _, node, before = WindowCounts.settled(self, key, index)
+        elsewhere, previous, _ = self._told(key) if self.sharing.share == 1.0 else (0.0, 0.0, 0.0)
+        return index, int(node + elsewhere), int(before + previous)
+
+    def _told(self, key: Key) -> tuple[float, float, float]:
         """What other nodes have counted in the current window and in the one before, and this node's cap."""
-        cells, at = self._cells, self._spot_elsewhere(place)
+        cells, at = self._cells, self._spot_elsewhere(self._young.get(key) or self._find(key))
         if not at:
             return 0.0, 0.0, inf
         base = self._base

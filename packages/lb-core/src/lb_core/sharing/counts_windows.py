@@ -6,13 +6,13 @@
 So what was the current window becomes the previous one without being written: a process that is in the next window
 already and one that is not read the same two words.
 
-Whoever decides adds first and reads then, and takes back what was too much: the sum is never over a limit. Two that
-decide in the same instant about the last request may both be refused.
+Whoever decides adds first and reads then, where it is close with a barrier in between, and takes back what was too
+much: so the sum is never over a limit. Two that decide in the same instant about the last request may both be refused.
 """
 
 from __future__ import annotations
 
-from math import floor, inf
+from math import floor
 from typing import TYPE_CHECKING, ClassVar
 
 from lb_core.sharing.counts import Kind, Place, SharedCounts
@@ -43,16 +43,20 @@ class WindowCounts(SharedCounts):
         self._index = -1
         self._base = self._before = 0.0
         self._here, self._there = 1, 2
-        self._near = inf
+        self.slack = 0.0
         super().__init__(sharing, name, most=most, limit=limit, window=window)
 
     def peek(self, key: Key, index: int) -> tuple[int, int, int]:
         """The counts of window `index` and of the one before."""
-        _, current, previous = self.add(key, index, 0)
+        _, current, previous = self.settled(key, index)
         return index, int(current), int(previous)
 
     def add(self, key: Key, index: int, amount: int = 1) -> Counts:
-        """Count in window `index`, or take back what was counted there; returns the sums of all processes."""
+        """Count in window `index`, or take back what was counted there; returns the sums of all processes.
+
+        Each other process may have added one that is not seen yet: where the sum is within `slack` of a limit, or
+        beyond it, `settled` tells what holds.
+        """
         place = self._young.get(key)
         if place is None:
             place = self._find(key)
@@ -85,11 +89,14 @@ class WindowCounts(SharedCounts):
                 word = cells[at + there]
                 if word > before:
                     previous += word - before
-        if current + previous > self._near:
-            if amount > 0:
-                fence()
-            current, previous = self._sums(place)
         return index, current, previous
+
+    def settled(self, key: Key, index: int) -> Counts:
+        """The sums, with everything that other processes have added before they read what was added here."""
+        fence()
+        if index != self._index:
+            self._turn_to(index)
+        return index, *self._sums(self._young.get(key) or self._find(key))
 
     def set_elsewhere(self, key: Key, index: int, amount: float, previous: float, cap: float) -> None:
         """What other nodes have counted, and how far this node may go."""
@@ -102,12 +109,11 @@ class WindowCounts(SharedCounts):
 
     def node_total(self, key: Key, index: int) -> float:
         """What this node's processes have counted in window `index`."""
-        return WindowCounts.add(self, key, index, 0)[1]
+        return WindowCounts.settled(self, key, index)[1]
 
     def _follow(self) -> None:
         super()._follow()
-        # each other process may have added one that is not seen yet: until so near to the limit, that does not matter
-        self._near = self.allowed - 1.0 - len(self._sections)
+        self.slack = float(len(self._sections))
 
     def _turn_to(self, index: int) -> None:
         """Another window; its number is kept with one added, so that no word is zero for a while."""
