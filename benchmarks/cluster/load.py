@@ -13,6 +13,8 @@ from math import exp, log
 from typing import TYPE_CHECKING
 
 from benchmarks.cluster.limits import Case, run
+from lb_redis.exchange import BUCKETS
+from lb_redis.policy_pace import BUDGET, EACH, FIXED
 
 if TYPE_CHECKING:
     from benchmarks.cluster.costs import Costs
@@ -49,8 +51,9 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Load:
-    """What Redis has to bear a second; memory in bytes."""
+    """What Redis has to bear a second, shared by so many processes; memory in bytes."""
 
+    processes: int
     calls: float
     keys: float
     bytes_in: float
@@ -59,9 +62,9 @@ class Load:
     memory: float
 
     @property
-    def shards(self) -> int:
-        """How many Redis processes share this, none of them busier than BUSY of a core."""
-        return max(1, -int(-self.cpu // BUSY))
+    def holds(self) -> bool:
+        """Whether none of the processes is busier than BUSY of a core."""
+        return self.cpu <= BUSY * self.processes
 
 
 class KeyCurve:
@@ -104,29 +107,47 @@ def _between(one: float, other: float, part: float) -> float:
 
 
 def load(traffic: Traffic, fleet: Fleet, curve: KeyCurve, costs: Costs) -> Load:
-    """What Redis bears under this traffic, spread evenly over the nodes."""
+    """What Redis bears under this traffic, spread evenly over the nodes: one Redis, or else a Redis Cluster.
+
+    In a Redis Cluster counts are divided into parts, and an exchange calls the script once for each part that it has
+    something to say about.
+    """
     keys = traffic.expected(lambda part: curve.at(part * traffic.rate).entries)
     hurried = traffic.expected(lambda part: curve.at(part * traffic.rate).hurried)
-    calls = fleet.nodes * exchanges(keys / fleet.nodes, hurried / fleet.nodes, fleet)
+    exchanged = fleet.nodes * exchanges(keys / fleet.nodes, hurried / fleet.nodes, fleet)
     live = traffic.distinct(traffic.rate * fleet.window)
-    return Load(
-        calls=calls,
-        keys=keys,
-        bytes_in=calls * costs.call_bytes_in + keys * costs.key_bytes_in,
-        bytes_out=calls * costs.call_bytes_out + keys * costs.key_bytes_out,
-        cpu=calls * costs.call + keys * costs.key + fleet.nodes * costs.beat,
-        memory=WINDOWS_KEPT * live * costs.memory_key,
-    )
+
+    def shared(processes: int) -> Load:
+        calls = exchanged * _touched(1 if processes == 1 else BUCKETS, keys / exchanged)
+        pipelines = exchanged * _touched(processes, keys / exchanged)
+        return Load(
+            processes=processes,
+            calls=calls,
+            keys=keys,
+            bytes_in=calls * costs.call_bytes_in + keys * costs.key_bytes_in,
+            bytes_out=calls * costs.call_bytes_out + keys * costs.key_bytes_out,
+            cpu=pipelines * costs.pipeline + calls * costs.call + keys * costs.key + fleet.nodes * costs.beat,
+            memory=WINDOWS_KEPT * live * costs.memory_key,
+        )
+
+    tried = map(shared, range(1, BUCKETS + 1))
+    return next((found for found in tried if found.holds), shared(BUCKETS))
+
+
+def _touched(parts: int, keys: float) -> float:
+    """How many of so many parts have at least one of so many keys, on average."""
+    return parts * (1 - (1 - 1 / parts) ** keys) if parts > 1 else 1.0
 
 
 WINDOWS_KEPT = 2
 
 
 def exchanges(entries: float, hurried: float, fleet: Fleet) -> float:
-    """Exchanges of one node a second: its turns that have something to say, and those that come at once.
+    """Exchanges of one node a second: its turns that have something to say, and those between turns.
 
-    One exchange at a time is under way, so there are never more than one in the time an answer takes.
+    What these may cost the node's processor is bounded (lb_redis.policy_pace): the more keys it says, the fewer of them.
     """
     turns = 1 / fleet.interval
     spoken = turns * (1 - exp(-entries / turns))
-    return min(spoken + hurried, 1 / (2 * fleet.latency))
+    affordable = max(0.0, BUDGET - spoken * FIXED - entries * EACH) / FIXED
+    return spoken + min(hurried, affordable)

@@ -26,6 +26,7 @@ FACT = (
     b'{"topic":"ejection/app.example.com","message":{"backend":"10.0.0.17:8080","for":30.0},"v":1,"from":"edge-0417",'
 )
 FACT += b'"boot":"9f8e7d6c5b4a3921","seq":17,"kind":"fact"}'
+PARTS = 16
 QUIET = 0.02
 BOOT = "0123456789abcdef"
 
@@ -84,11 +85,14 @@ def _exchange(server: _Server, keys: int, costs: Costs) -> Costs:
     small = server.cost(lambda n: _say(call, fields[n : n + 1], n + 2, "node0"), count)
     small_in, small_out = (after - then for after, then in zip(_traffic(server), small_before, strict=True))
     each = max(0.0, (large - small) / (size - 1))
+    together = server.cost(lambda n: _say_together(server, call, fields[n : n + 1], n + 2), count // PARTS) / PARTS
+    in_pipeline = max(0.0, (small - together) / (1 - 1 / PARTS))
     key_in = (bytes_in / batches - small_in / count) / (size - 1)
     key_out = (bytes_out / batches - small_out / count) / (size - 1)
     return replace(
         costs,
-        call=small - each,
+        pipeline=in_pipeline,
+        call=max(0.0, small - each - in_pipeline),
         key=each,
         memory_key=2 * held / keys,
         key_bytes_in=key_in,
@@ -103,6 +107,16 @@ def _say(call: redis.commands.core.Script, fields: list[bytes], number: int, nod
     batch = Batch(7, 0, number, 0.5, [""] * count, [3] * count, [3] * count, [ask] * count, [0 if ask else -1] * count)
     answered = call(keys=["{lb}:7", "{lb}:6"], args=arguments(batch, RULES, node, fields))
     assert answered[0] == 1, answered
+
+
+def _say_together(server: _Server, call: redis.commands.core.Script, fields: list[bytes], number: int) -> None:
+    """The same number to each part of the counts, in one pipeline."""
+    batch = Batch(7, 0, number - 1, 0.5, [""], [3], [3], [0], [-1])
+    pipeline = server.client.pipeline(transaction=False)
+    for part in range(PARTS):
+        args = arguments(batch, RULES, "node0", fields)
+        pipeline.evalsha(call.sha, 2, f"{{lb.{part}}}:7", f"{{lb.{part}}}:6", *args)
+    assert all(answered[0] == 1 for answered in pipeline.execute())
 
 
 def _traffic(server: _Server) -> tuple[float, float]:

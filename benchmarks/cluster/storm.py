@@ -37,7 +37,7 @@ def storm(random: Random, nodes: int, keys: float, costs: Costs, *, down: float 
     """Redis was away for `down` seconds; each node has `keys` to say again, and `steady` is Redis' usual load."""
     arrivals = sorted(_comes_back(random, down) for _ in range(nodes))
     joining = CONNECTIONS * costs.join + costs.beat
-    every, each = MOST / 0.05 * STEP, costs.key + costs.call / MOST
+    every, each = MOST / 0.05 * STEP, costs.key + (costs.pipeline + costs.call) / MOST
     left: list[float] = []
     backlog = cpu = longest = now = 0.0
     connected = 0.0

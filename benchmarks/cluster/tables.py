@@ -249,10 +249,10 @@ class Model:
         rows = []
         for nodes in self.nodes:
             keys = 2 * Traffic(KEYS, PER_NODE).distinct(PER_NODE * WINDOW)
-            steady = min(0.9, self.load(nodes).cpu)
-            for processes in dict.fromkeys((1, self.load(nodes).shards)):
+            needed = self.load(nodes)
+            for processes in dict.fromkeys((1, needed.processes)):
                 found = storm(
-                    Random(self.seed), nodes, keys / processes, self.costs, steady=min(0.9, steady / processes)
+                    Random(self.seed), nodes, keys / processes, self.costs, steady=min(0.9, needed.cpu / processes)
                 )
                 rows.append(
                     (
@@ -270,6 +270,7 @@ class Model:
         """The costs that all of it is counted with."""
         costs = self.costs
         rows = [
+            ("a pipeline, read and answered", _us(costs.pipeline), ""),
             (
                 "one call of the exchange's script",
                 _us(costs.call),
@@ -295,7 +296,7 @@ def _load_cells(found: Load) -> tuple[str, ...]:
         f"{found.bytes_out / MEGA:,.1f}",
         f"{found.memory / MEGA:,.0f}",
         f"{found.cpu:.2f}",
-        f"{found.shards}",
+        f"{found.processes}" if found.holds else f"more than {found.processes}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Three nodes as processes and one Redis: what one learns the others know, and what happens when one of them is gone."""
+"""Three nodes as processes and one Redis: what one learns the others know, and what happens when one of these ends."""
 
 from __future__ import annotations
 
@@ -120,41 +120,47 @@ def test_a_node_is_drained_from_another(three: list[NodeProcess]) -> None:
 
 def test_a_node_that_is_cut_off_serves_on_and_learns_what_it_missed(three: list[NodeProcess], way: Cut) -> None:
     near, _, far = three
-    version = int(near.command("edit", "history").count("\n")) + 1
+    version = near.command("edit", "history").count("\n") + 1
+    near.command("backends", "drain", "x.example", "two", "0s")
+    wait_until(lambda: far.backend("two")["state"] == "draining")
     traffic = Traffic(near, far)
     way.cut()
     wait_until(lambda: far.lb.errors.count("cluster lost") == 1)
-    near.command("backends", "drain", "x.example", "two", "30s")
+    near.command("backends", "resume", "x.example", "two")
+    near.command("backends", "maintenance", "y.example", "dead")
     near.command("edit", "apply", "routes: {x.example: {queue: 9}}")
     wait_until(lambda: near.states()["n3"] == "gone", within=6)
-    assert far.backend("two")["state"] == "up"
+    assert far.backend("two")["state"] == "draining"
     way.heal()
-    wait_until(lambda: far.backend("two")["state"] == "draining")
+    wait_until(lambda: far.backend("dead")["mode"] == "maintenance")
     wait_until(lambda: far.members()["n3"]["config"].endswith(f"+{version + 1}"))
     wait_until(lambda: all_up(three))
+    assert [node.backend("two")["state"] for node in three] == ["up"] * 3, "the last word holds"
     traffic.stop()
     assert traffic.failed == []
-    near.command("backends", "resume", "x.example", "two")
 
 
 def test_redis_frozen_killed_and_empty_under_load_costs_no_request(
     three: list[NodeProcess], redis: RedisServer
 ) -> None:
-    def joined(node: NodeProcess) -> int:
-        return node.lb.errors.count("cluster joined")
+    def times(what: str) -> list[int]:
+        return [node.lb.errors.count(what) for node in three]
+
+    def again(what: str, before: list[int], times_more: int = 1) -> bool:
+        return all(now >= then + times_more for now, then in zip(times(what), before, strict=True))
 
     def said() -> str:
         return "\n".join(node.lb.errors[-1500:] for node in three)
 
     version = redis.command("HGET", "{lb}:edits", "version")
-    before = {node.name: joined(node) for node in three}
+    joined, lost = times("cluster joined"), times("cluster lost")
     traffic = Traffic(*three)
     redis.pause()
-    wait_until(lambda: all(node.lb.errors.count("cluster lost") >= before[node.name] for node in three))
+    wait_until(lambda: again("cluster lost", lost), or_else=said)
     redis.resume()
-    wait_until(lambda: all(joined(node) > before[node.name] for node in three), or_else=said)
+    wait_until(lambda: again("cluster joined", joined), or_else=said)
     redis.restart()
-    wait_until(lambda: all(joined(node) > before[node.name] + 1 for node in three))
+    wait_until(lambda: again("cluster joined", joined, 2), or_else=said)
     wait_until(lambda: all_up(three))
     traffic.stop()
     assert traffic.failed == []

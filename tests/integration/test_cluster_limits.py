@@ -1,4 +1,4 @@
-"""Three nodes with one limit: they let through what one would, wherever the requests go and whatever Redis does.
+"""Three nodes with one limit, one of them with two workers: they let through what one would, whatever Redis does.
 
 Times are those of Redis, which is this machine; one node's clock is 90 seconds ahead, where `faketime` is installed.
 """
@@ -42,7 +42,7 @@ class Setting:
         one = stack.enter_context(backend("one"))
         limit = f"{{requests: {LIMIT}, window: {WINDOW:g}s, key: route}}"
         plain, wired = self.redis.url, f"redis://127.0.0.1:{self.wire.port}"
-        self.nodes = start(stack, folder, one.address, limit, [plain])
+        self.nodes = start(stack, folder, one.address, limit, [plain], workers=2)
         with pytest.MonkeyPatch.context() as patch:
             if FAKETIME.exists():
                 patch.setenv("LD_PRELOAD", str(FAKETIME))

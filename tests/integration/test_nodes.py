@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -103,10 +104,11 @@ def test_a_changed_file_shows(tmp_path: Path) -> None:
     def version() -> str:
         return str(json.loads(command("nodes", "--json", control=control).stdout)["nodes"][0]["config"])
 
-    with backend("one") as one, process(tmp_path, one.address) as (_, _, _):
+    with backend("one") as one, process(tmp_path, one.address) as (started, _, _):
         before = version()
         path = tmp_path / "lb.yaml"
         path.write_text(path.read_text() + "no_route_status: 410\n")
+        started.signal(signal.SIGHUP)
         wait_until(lambda: version() != before)
 
 

@@ -134,7 +134,9 @@ async def test_counts_outlive_workers_and_reloads_and_what_was_under_way_does_no
                     assert [await refused(client) for client in fifth.values()] == [False, False]
             async with one_each(crew) as each:
                 assert await passing([*each.values()], "fixed.test", 40, 40) == 80, "200 before it was killed"
+            before = {*crew.pids}
             await crew.command("workers", "restart")
+            await crew.until(lambda: len(crew.pids) == 2 and not before & {*crew.pids})
             async with one_each(crew) as each:
                 one, other = each.values()
                 assert await passing([one], "fixed.test", 5) == 5

@@ -80,6 +80,7 @@ def process(tmp_path: Path, address: str, **options: object) -> Iterator[tuple[L
         started.close()
 
 
+@pytest.mark.parametrize("manager", ["abstract"], indirect=True)
 def test_it_is_told_of_the_start_a_reload_and_the_end(tmp_path: Path, manager: Manager) -> None:
     with backend("one") as one, process(tmp_path, one.address) as (started, port):
         manager.wait_for("READY=1")
@@ -104,6 +105,7 @@ def test_it_is_told_of_the_start_a_reload_and_the_end(tmp_path: Path, manager: M
         assert started.wait() == 0
 
 
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
 def test_a_reload_that_is_refused_is_over_too(tmp_path: Path, manager: Manager) -> None:
     with backend("one") as one, process(tmp_path, one.address) as (started, _):
         manager.wait_for("READY=1")
@@ -114,6 +116,7 @@ def test_a_reload_that_is_refused_is_over_too(tmp_path: Path, manager: Manager) 
 
 
 @pytest.mark.timed
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
 def test_the_watchdog_hears_of_it_for_as_long_as_it_works(
     tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,7 @@ async def killed(crew: Crew, pid: int) -> float:
 
 @pytest.mark.timed
 async def test_twenty_killed_workers_lose_what_they_had_in_hand_and_no_more(tmp_path: Path, measured: Measured) -> None:
-    async with Backend(quickly) as backend, workers(tmp_path, backend) as crew:
+    async with Backend(quickly) as backend, workers(tmp_path, backend, covered=False) as crew:
         kept, new = Load(crew.port, connections=8, pause=0.002), Newcomers(crew.port)
         tasks = [asyncio.create_task(kept.run()), asyncio.create_task(new.run())]
         await until(lambda: kept.total > 50 and new.answered > 20, within=10)
@@ -153,7 +153,7 @@ async def test_connections_nobody_has_accepted_survive_a_worker(tmp_path: Path) 
 
 @pytest.mark.timed
 async def test_a_worker_that_hangs_is_noticed_and_replaced(tmp_path: Path, measured: Measured) -> None:
-    async with Backend(FINE) as backend, workers(tmp_path, backend) as crew:
+    async with Backend(FINE) as backend, workers(tmp_path, backend, covered=False) as crew:
         stopped, other = crew.pids
         begin = time.monotonic()
         crew.kill(stopped, signal.SIGSTOP)
@@ -200,7 +200,7 @@ async def test_a_second_signal_ends_the_drain(tmp_path: Path) -> None:
     async def never(seen: Request) -> None:
         await seen.connection.ended.wait()
 
-    async with Backend(never) as backend, workers(tmp_path, backend, drain="30s") as crew:
+    async with Backend(never) as backend, workers(tmp_path, backend, covered=False, drain="30s") as crew:
         async with await Client.connect(crew.port) as client:
             await client.send(GET)
             await until(lambda: len(backend.requests) == 1)

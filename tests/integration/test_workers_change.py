@@ -41,9 +41,15 @@ async def ask(port: int, host: str = "example.com") -> int:
         return (await client.ask(request(host=host))).status
 
 
+def refuses(port: int) -> bool:
+    """Whether nobody listens there."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) != 0
+
+
 @pytest.mark.timed
 async def test_twenty_reloads_under_load_lose_nothing(tmp_path: Path, measured: Measured) -> None:
-    async with Backend(quickly, name="one") as one, workers(tmp_path, one) as crew:
+    async with Backend(quickly, name="one") as one, workers(tmp_path, one, covered=False) as crew:
         extra = free_port()
         web = crew.config["listeners"]["web"]
         async with under_load(crew.port) as (load, answered):
@@ -51,14 +57,13 @@ async def test_twenty_reloads_under_load_lose_nothing(tmp_path: Path, measured: 
                 more = {"more": {"address": f"127.0.0.1:{extra}"}} if index % 2 else {}
                 routes = {**crew.config["routes"], f"only-{index}.example": [one.address]}
                 routes.pop(f"only-{index - 1}.example", None)
-                await crew.reload(listeners={"web": web, **more}, routes=routes)
+                await crew.reload(listeners={"web": web, **more}, routes=routes, opens=bool(more))
                 for _ in range(4):  # whoever answers has the new one
                     assert await ask(crew.port, f"only-{index}.example") == 200
                     if more:
                         assert await ask(extra) == 200
                 if not more:
-                    with pytest.raises(ConnectionRefusedError):
-                        await Client.connect(extra)
+                    await crew.until(lambda: refuses(extra))
         assert len(crew.events("config loaded")) == RELOADS
         assert not crew.events("worker died")
         assert not crew.events("listener failed")
@@ -67,7 +72,7 @@ async def test_twenty_reloads_under_load_lose_nothing(tmp_path: Path, measured: 
 
 @pytest.mark.timed
 async def test_a_rolling_restart_under_load_loses_nothing(tmp_path: Path, measured: Measured) -> None:
-    async with Backend(quickly) as backend, workers(tmp_path, backend, drain="10s") as crew:
+    async with Backend(quickly) as backend, workers(tmp_path, backend, covered=False, drain="10s") as crew:
         before = crew.pids
         stop, answered = asyncio.Event(), 0
 
@@ -102,7 +107,7 @@ async def test_more_workers_and_fewer(tmp_path: Path) -> None:
     async with Backend(quickly) as backend, workers(tmp_path, backend) as crew:
         async with under_load(crew.port):
             await crew.reload(workers=3)
-            await crew.until(lambda: len(crew.pids) == 3)
+            await crew.until(lambda: len(crew.events("worker started")) == 3)
         figures = await crew.workers()
         load = Load(crew.port, connections=32, count=200)
         await load.run()
@@ -126,7 +131,7 @@ async def test_more_workers_and_fewer(tmp_path: Path) -> None:
         assert statuses.keys() == {200}
         assert not crew.events("worker died")
         await crew.reload(workers=1)
-        assert crew.events("restart needed")
+        await crew.until(lambda: crew.events("restart needed"))
         assert len(crew.pids) == 2
 
 
@@ -136,7 +141,7 @@ async def test_what_waits_in_a_listener_that_goes_is_served(tmp_path: Path) -> N
         extra = free_port()
         more = {"address": f"127.0.0.1:{extra}"}
         web = crew.config["listeners"]["web"]
-        await crew.reload(listeners={"web": web, "more": more})
+        await crew.reload(listeners={"web": web, "more": more}, opens=True)
         clients = []
         for _ in range(3):
             clients += [await Client.connect(extra) for _ in range(8)]
@@ -147,7 +152,7 @@ async def test_what_waits_in_a_listener_that_goes_is_served(tmp_path: Path) -> N
                 async with client:
                     assert (await client.answer()).status == 200
             clients = []
-            await crew.reload(listeners={"web": web, "more": more})
+            await crew.reload(listeners={"web": web, "more": more}, opens=True)
 
 
 async def test_unix_sockets_are_everybody_s(tmp_path: Path) -> None:
@@ -162,7 +167,7 @@ async def test_unix_sockets_are_everybody_s(tmp_path: Path) -> None:
 
     async with Backend(quickly) as backend, workers(tmp_path, backend) as crew:
         listeners = {**crew.config["listeners"], "inside": {"address": f"unix:{path}", "mode": "0600"}}
-        await crew.reload(listeners=listeners)
+        await crew.reload(listeners=listeners, opens=True)
         assert path.stat().st_mode & 0o777 == 0o600
         assert (await asyncio.to_thread(get)).startswith(b"HTTP/1.1 200")
         crew.kill(crew.pids[0])
@@ -193,7 +198,7 @@ async def test_the_access_log_has_every_line_whole(tmp_path: Path) -> None:
         crew.process.signal(signal.SIGTERM)
         assert await asyncio.to_thread(crew.process.wait, 10) == 0
         logged = Counter(json.loads(line)["target"] for line in crew.process.output)
-        assert logged == asked
+        assert {target: logged[target] for target in asked} == asked
 
 
 async def test_a_log_file_is_opened_again_by_every_process(tmp_path: Path) -> None:
@@ -265,7 +270,7 @@ async def started_with(tmp_path: Path, script: str, backend: Backend) -> Crew:
     }
     file = tmp_path / "lb.yaml"
     file.write_text(yaml.safe_dump(config))
-    return Crew(LbProcess("run", "-c", str(file), program=("-c", script)), port, file, config)
+    return Crew(LbProcess("run", "-c", str(file), program=("-c", script), covered=True), port, file, config)
 
 
 async def test_workers_that_crash_again_and_again_are_started_after_longer_pauses(tmp_path: Path) -> None:
@@ -288,6 +293,21 @@ async def test_workers_that_crash_again_and_again_are_started_after_longer_pause
             flag.unlink()
             await crew.until(lambda: len(crew.pids) == 2)
             await crew.until(lambda: len(crew.events("worker started")) == 3)
+        finally:
+            await asyncio.to_thread(crew.process.close)
+
+
+async def test_the_end_does_not_wait_for_workers_that_do_not_start(tmp_path: Path) -> None:
+    script, flag = plugin(tmp_path, "balancer.sharing.seat == 1 and os.kill(os.getpid(), signal.SIGSEGV)")
+    flag.touch()
+    async with Backend(quickly) as backend:
+        crew = await started_with(tmp_path, script, backend)
+        try:
+            await crew.until(lambda: crew.events("worker crash loop"))
+            assert await ask(crew.port) == 200, "the other one serves"
+            assert "twice quits" not in crew.process.errors
+            crew.process.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(crew.process.wait, 10) == 0
         finally:
             await asyncio.to_thread(crew.process.close)
 

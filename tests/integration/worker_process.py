@@ -57,12 +57,13 @@ class Crew:
         self.config |= changes
         self.file.write_text(yaml.safe_dump(self.config))
 
-    async def reload(self, **changes: Any) -> None:
-        """Write it, and wait until every process has it."""
-        before = len(self.events("config loaded"))
+    async def reload(self, *, opens: bool = False, **changes: Any) -> None:
+        """Write it, and wait until it is in force; with `opens` until a new listener is open in all."""
+        loaded, opened = len(self.events("config loaded")), len(self.events("listener open"))
         self.write(**changes)
         self.process.signal(signal.SIGHUP)
-        await self.until(lambda: len(self.events("config loaded")) > before)
+        await self.until(lambda: len(self.events("config loaded")) > loaded)
+        await self.until(lambda: len(self.events("listener open")) >= opened + opens)
 
     async def command(self, *args: str, fails: bool = False) -> str:
         """What `lb` says that is asked over the control socket."""
@@ -78,7 +79,7 @@ class Crew:
         found: list[dict[str, Any]] = json.loads(said)["workers"]
         return found
 
-    async def until(self, condition: Any, *, within: float = 10.0) -> None:
+    async def until(self, condition: Any, *, within: float = 30.0) -> None:
         """Wait until a condition holds; fails with what the process has said."""
         await asyncio.to_thread(wait_until, condition, within=within, or_else=lambda: self.process.errors)
 
@@ -91,7 +92,13 @@ class Crew:
 
 @contextlib.asynccontextmanager
 async def workers(
-    path: Path, *backends: Backend, count: int | str = 2, drain: str = "5s", quiet: bool = True, **options: Any
+    path: Path,
+    *backends: Backend,
+    count: int | str = 2,
+    drain: str = "5s",
+    quiet: bool = True,
+    covered: bool = True,
+    **options: Any,
 ) -> AsyncIterator[Crew]:
     """`lb run` with so many workers before backends in this process; at the end nothing of it may be left."""
     port = free_port()
@@ -102,7 +109,7 @@ async def workers(
         config |= {"access_log": False}
     file = path / "lb.yaml"
     file.write_text(yaml.safe_dump(config))
-    crew = Crew(LbProcess("run", "-c", str(file), "--drain", drain), port, file, config)
+    crew = Crew(LbProcess("run", "-c", str(file), "--drain", drain, covered=covered), port, file, config)
     everybody: set[int] = set()
     try:
         await asyncio.to_thread(crew.process.wait_for, "twice quits")

@@ -146,7 +146,8 @@ def test_the_load_of_redis_is_the_sum_over_the_keys() -> None:
     by_hand = sum(curve.at(100.0 * Traffic(1000, 100.0).part(rank)).entries for rank in range(1, 1001))
     assert few.keys == pytest.approx(by_hand, rel=0.02)
     dear = load(Traffic(1000, 3000.0), fleet, curve, replace(COSTS, key=1.0))
-    assert dear.shards > 1
+    assert not dear.holds
+    assert many.holds
     assert many.bytes_in > many.bytes_out > 0
 
 
@@ -237,7 +238,7 @@ def test_costs_are_measured_at_a_real_redis() -> None:
     from benchmarks.cluster.measured import measure
 
     found = measure(subscribers=20, keys=5000, members=100)
-    assert 1e-6 < found.call < 1e-3
+    assert 1e-6 < found.pipeline + found.call < 1e-3
     assert 1e-7 < found.key < 1e-4
     assert 20 <= found.key_bytes_in <= 30
     assert 12 <= found.key_bytes_out <= 20

@@ -13,7 +13,7 @@ import pytest
 from lb_core import __version__
 from lb_core.cli import main, status_of
 from lb_core.cli.app import lb
-from lb_core.cli.columns import columns
+from lb_core.columns import columns
 
 GOOD = """\
 listeners: {web: {address: "127.0.0.1:8080"}}

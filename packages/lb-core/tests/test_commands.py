@@ -223,3 +223,34 @@ def test_own_commands_do_not_look_for_plugins() -> None:
 
 def test_the_face_has_it() -> None:
     assert lb_core.Command is Command
+
+
+def test_an_answer_for_programs() -> None:
+    words = Command("words", greet, "Say something.", ("[WORD]...",), lambda balancer, *words: {"words": words})
+    assert words.call(BALANCER, ("a",)) == "the balancer says a"
+    assert words.call(BALANCER, ("a", "b"), as_json=True) == '{\n  "words": [\n    "a",\n    "b"\n  ]\n}'
+    with pytest.raises(LbError, match="`lb greet` has no answer in JSON: leave --json out"):
+        GREET.call(BALANCER, ("a",), as_json=True)
+    with pytest.raises(PluginError, match="data must be callable, not str"):
+        Command("fine", greet, "Help.", (), cast("Any", "text"))
+
+
+def test_whether_there_is_one_is_read_from_the_source(installed: Any) -> None:
+    added = '    yield Command("look", wave, "Look.", (), wave)\n'
+    installed(plain=PLAIN + added)
+    assert {each.name: each.data is not None for each in declared.offered()[0]} == {
+        "wave": False,
+        "look": True,
+        "nod": False,
+    }
+
+
+def test_built_in_commands_are_found_without_plugins(installed: Any) -> None:
+    installed()
+    known = Plugins.discover().commands
+    found = {command.name: command for command in declared.built_in()}
+    assert "nodes" in found
+    assert found.keys() <= known.keys()
+    for name, command in found.items():
+        assert (command.help, command.arguments) == (known[name].help, known[name].arguments)
+        assert (command.data is None) == (known[name].data is None)

@@ -230,7 +230,7 @@ def test_after_redis_lost_everything_all_is_told_again() -> None:
             node.limit.check()
             node.exchange(START + 1)
     assert first.model.hashes[100, 0].claims[KEY] >= 14
-    claims = [node.limit._windows[100, 0].accounts[KEY].claimed for node in (first, second)]
+    claims = [node.limit._windows[100, 0].claimed(KEY) for node in (first, second)]
     assert sum(claims) == first.model.hashes[100, 0].claims[KEY]
     assert second.told[100].others == claims[0]
 
@@ -273,7 +273,7 @@ def test_an_older_state_is_thrown_away_and_told_again() -> None:
         for node in (first, second):
             node.limit.check()
             node.exchange(START)
-    claims = [node.limit._windows[100, 0].accounts[KEY].claimed for node in (first, second)]
+    claims = [node.limit._windows[100, 0].claimed(KEY) for node in (first, second)]
     assert model.hashes[100, 0].claims[KEY] == sum(claims)
 
 

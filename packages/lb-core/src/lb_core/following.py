@@ -6,11 +6,13 @@
     weight      what an operator set                 to the workers and to the other nodes
 
 Backends are named by their pool and their own name; a name that the receiver does not have is ignored, because a
-newcomer is told everything again.
+newcomer is told everything again. An operator's word carries when it was said, on the cluster's clock, and the latest
+holds: a node that was cut off does not bring back what was taken back meanwhile.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from lb_core.health import HealthResult
@@ -43,6 +45,8 @@ class Following:
         self._heard: dict[Pool, Callable[[Backend, str], None]] = {}
         self._weighed: dict[Backend, Pool] = {}
         """Whose weight an operator has set, since the configuration gave it one."""
+        self._words: dict[tuple[str, str, str], float] = {}
+        """When an operator's last word was said, by pool, backend and what it was about."""
         self._health = sharing.channel("backends/health", self._take, snapshot=self._states_of_health, nodes=False)
         self._operated = sharing.channel("backends/operated", self._take, snapshot=self._states_operated)
         self._results = sharing.channel("backends/results", self._take_result, nodes=False)
@@ -52,6 +56,8 @@ class Following:
         self._weighed.clear()
         if self._sharing.seat:
             return
+        names = self._pools().keys()
+        self._words = {word: at for word, at in self._words.items() if word[0] in names and word[2] == "mode"}
         pools = set(self._pools().values())
         for gone in self._heard.keys() - pools:
             gone.on_state.remove(self._heard.pop(gone))
@@ -68,8 +74,12 @@ class Following:
         def tell(backend: Backend, what: str) -> None:
             if what == "weight":
                 self._weighed[backend] = pool
-            channel = self._operated if what in OPERATED else self._health
-            channel.send(_state(pool, backend, what))
+            if what not in OPERATED:
+                self._health.send(_state(pool, backend, what))
+                return
+            if not self._sharing.applying:
+                self._words[pool.name, backend.name, what] = time.time() + self._sharing.offset
+            self._operated.send(self._word(pool, backend, what))
 
         return tell
 
@@ -80,10 +90,25 @@ class Following:
     def _states_operated(self) -> Iterator[dict[str, Any]]:
         for pool in self._pools().values():
             for backend in pool.backends:
-                if backend.mode != "active":
-                    yield _state(pool, backend, "mode")
+                if backend.mode != "active" or (pool.name, backend.name, "mode") in self._words:
+                    yield self._word(pool, backend, "mode")
         for backend, pool in self._weighed.items():
-            yield _state(pool, backend, "weight")
+            yield self._word(pool, backend, "weight")
+
+    def _word(self, pool: Pool, backend: Backend, what: str) -> dict[str, Any]:
+        return {**_state(pool, backend, what), "at": self._words.get((pool.name, backend.name, what), 0.0)}
+
+    def _is_news(self, message: Mapping[str, Any]) -> bool:
+        """Whether nothing was heard that was said later."""
+        at = message.get("at")
+        if not isinstance(at, float):
+            return True
+        word = str(message["pool"]), str(message["backend"]), "mode" if "mode" in message else "weight"
+        if at < self._words.get(word, 0.0):
+            return False
+        if at:
+            self._words[word] = at
+        return True
 
     def _find(self, message: Mapping[str, Any]) -> tuple[Pool, Backend] | None:
         pool = self._pools().get(str(message.get("pool")))
@@ -92,7 +117,7 @@ class Following:
 
     def _take(self, message: Mapping[str, Any]) -> None:
         found = self._find(message)
-        if found is None:
+        if found is None or not self._is_news(message):
             return
         pool, backend = found
         reason = str(message.get("reason", ""))

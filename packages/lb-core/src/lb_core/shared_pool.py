@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.002
 TOLERANCE = 5_000_000
-PATIENCE = 25_000_000
+PATIENCE = 10_000_000
 """The last two in nanoseconds."""
 
 

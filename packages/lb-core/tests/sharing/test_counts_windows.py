@@ -45,9 +45,11 @@ def test_windows_move_on() -> None:
 def test_a_request_two_windows_late_counts_nowhere() -> None:
     one, two = (counts(each) for each in Together(workers=2).workers)
     two.add("a", 12)
-    assert one.add("a", 10) == (10, 1, 0)
+    assert one.add("a", 10)[1] > 1000, "more than any limit, so the caller asks again"
+    assert one.settled("a", 10) == (10, 1, 0)
     one.add("a", 12)
-    assert one.add("a", 10)[1] == 0, "it counts in the window that is there"
+    one.add("a", 10)
+    assert one.settled("a", 10) == (10, 0, 0), "it counts in the window that is there"
     assert two.peek("a", 12) == (12, 3, 0)
 
 

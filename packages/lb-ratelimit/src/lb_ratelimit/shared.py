@@ -1,14 +1,17 @@
-"""The algorithms over counts that several processes share; each request is decided here, without asking anybody.
+"""The algorithms over counts that several processes share.
 
-windows        add, and read what all have added: `SlidingWindow` and `FixedWindow` as they are
-token bucket   whether a token may be taken and taking it are one step, because others take at the same time
-concurrency    add first, and take back what was too much, for the same reason
+    windows        add, and read what all have added; where it is close, once more behind a barrier
+    token bucket   whether a token may be taken and taking it are one step, because others take at the same time
+    concurrency    add first, and take back what was too much, for the same reason
+
+Each request is decided here, without asking anybody.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lb_core.sharing.counts_arrivals import ArrivalCounts
 from lb_core.sharing.counts_by_name import arrivals, gauge, windows
 from lb_ratelimit.concurrency import Concurrency
 from lb_ratelimit.fixed_window import FixedWindow
@@ -19,11 +22,60 @@ from lb_ratelimit.windows import Windows
 if TYPE_CHECKING:
     from lb_core import Route
     from lb_core.sharing.counts import SharedCounts
-    from lb_core.sharing.counts_arrivals import ArrivalCounts
     from lb_core.sharing.counts_gauge import GaugeCounts
+    from lb_core.sharing.counts_windows import WindowCounts
     from lb_ratelimit.algorithm import Algorithm
     from lb_ratelimit.recent import Key
     from lb_ratelimit.settings import LimitSettings
+
+
+class SharedSliding(SlidingWindow):
+    """A sliding window for all processes."""
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, requests: int, window: float, counters: WindowCounts) -> None:
+        super().__init__(requests, window, counters=counters, align=counters.node.phase)
+        self._shared = counters
+
+    def take(self, key: Key, now: float) -> bool:
+        """Whether a request may pass, which then counts."""
+        if now >= self.end:
+            self.advance(now)
+        index, counts = self.index, self._shared
+        _, used, previous = counts.add(key, index)
+        share = (self.end - now) / self.window
+        if share > 1.0:
+            share = 1.0
+        if used + previous * share <= self.requests - counts.slack:
+            return True
+        _, used, previous = counts.settled(key, index)
+        if used + previous * share <= self.requests:
+            return True
+        counts.add(key, index, -1)
+        return False
+
+
+class SharedFixed(FixedWindow):
+    """A fixed window for all processes."""
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, requests: int, window: float, counters: WindowCounts) -> None:
+        super().__init__(requests, window, counters=counters, align=counters.node.phase)
+        self._shared = counters
+
+    def take(self, key: Key, now: float) -> bool:
+        """Whether a request may pass, which then counts."""
+        if now >= self.end:
+            self.advance(now)
+        index, counts = self.index, self._shared
+        if counts.add(key, index)[1] <= self.requests - counts.slack:
+            return True
+        if counts.settled(key, index)[1] <= self.requests:
+            return True
+        counts.add(key, index, -1)
+        return False
 
 
 class SharedBucket(TokenBucket):
@@ -83,6 +135,8 @@ class Shared:
         """It limits from now on."""
         self._hold()
         self.counts.set_limit(self._settings.requests)
+        if isinstance(self.counts, ArrivalCounts):
+            self.counts.burst = float(self._settings.burst or self._settings.requests)
         self._sharing.on_share.append(self._scale)
         self._sharing.on_offset.append(self._realign)
         self._scale()
@@ -122,11 +176,9 @@ def _built(route: Route, settings: LimitSettings, number: int) -> tuple[Algorith
         case "sliding_window" | "fixed_window":
             slides = settings.algorithm == "sliding_window"
             counts = windows(sharing, name, most=settings.max_keys, limit=requests, window=window, sliding=slides)
-            kind = SlidingWindow if slides else FixedWindow
-            return kind(requests, window, counters=counts, align=counts.node.phase), counts
+            return (SharedSliding if slides else SharedFixed)(requests, window, counts), counts
         case "token_bucket":
             times = arrivals(sharing, name, most=settings.max_keys, limit=requests, window=window)
-            times.burst = settings.burst or requests
             return SharedBucket(requests, window, settings.burst or requests, times), times
         case _:
             under_way = gauge(sharing, name, limit=requests)

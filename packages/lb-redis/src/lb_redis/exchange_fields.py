@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lb_redis.script import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from lb_redis.policy import Key
 
@@ -27,14 +27,21 @@ class Fields:
 
     def of(self, key: Key) -> bytes:
         """The 8 bytes that stand for a key."""
-        found = self._young.get(key)
-        if found is None:
-            found = self._old.get(key) or self._digest(key)
-            if len(self._young) >= REMEMBERED:
-                self._old, self._young = self._young, {}
-            self._young[key] = found
-        return found
+        return self._young.get(key) or self._find(key)
+
+    def column(self, keys: Iterable[Key]) -> list[bytes]:
+        """Those of several."""
+        known, find = self._young.get, self._find
+        return [known(key) or find(key) for key in keys]
 
     def bucket(self, key: Key) -> int:
         """In which part of Redis it is counted."""
         return self.of(key)[0] % self.buckets
+
+    def _find(self, key: Key) -> bytes:
+        found = self._old.get(key) or self._digest(key)
+        if len(self._young) >= REMEMBERED:
+            self._old = dict(self._young)
+            self._young.clear()
+        self._young[key] = found
+        return found

@@ -71,7 +71,7 @@ class BucketExchange:
         length = max(GENERATION, 2 * self._buckets.capacity)
         generation = int(now / length)
         key = partial(self.place.key, self._part, "buckets", self._name)
-        fields = list(map(self.place.fields.of, said.keys))
+        fields = self.place.fields.column(said.keys)
 
         def take(reply: Any, now: float) -> None:
             self._tell(self._buckets.answered(said, bucket_answer(reply, len(said.keys)), now))
@@ -118,7 +118,7 @@ class GaugeExchange:
         """This node ends, and has reserved nothing."""
 
     def _call(self, said: Standing) -> Call:
-        fields = list(map(self.place.fields.of, said.keys))
+        fields = self.place.fields.column(said.keys)
 
         def take(reply: Any, now: float) -> None:
             self._tell(self._gauge.answered(said, gauge_answer(reply, len(said.keys)), now))

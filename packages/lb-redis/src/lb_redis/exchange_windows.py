@@ -59,7 +59,7 @@ class WindowExchange:
     def _call(self, batch: Batch) -> Call:
         key, bucket, index = self.place.key, batch.bucket, batch.index
         keys = (key(bucket, "counts", self._name, str(index)), key(bucket, "counts", self._name, str(index - 1)))
-        fields = list(map(self.place.fields.of, batch.keys))
+        fields = self.place.fields.column(batch.keys)
 
         def take(reply: Any, now: float) -> None:
             self._tell(self._limit.answered(batch, answer(reply, batch), now), now)

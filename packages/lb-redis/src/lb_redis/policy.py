@@ -85,7 +85,7 @@ class Batch:
 
 
 class Account:
-    """One key in one window.
+    """One key in one window that other nodes have, too.
 
     `said` is what was used when it was last told, `told` whether Redis has the key from this node, `lacks` that a
     request was refused since, `idle` that there was neither; `due` when a refusal is a reason to ask again, and `pause`
@@ -104,7 +104,6 @@ class Account:
         "quiet",
         "said",
         "sharers",
-        "strict",
         "timed",
         "told",
         "used",
@@ -119,7 +118,6 @@ class Account:
         self.before = 0
         self.sharers = 1
         self.told = False
-        self.strict = False
         self.lacks = False
         self.idle = False
         self.due = 0.0

@@ -83,8 +83,7 @@ class Limit:
         """What this node has let through in a window, as far as it was added here."""
         place = index, self._bucket(key) if self._bucket is not None else 0
         window = self._windows.get(place)
-        account = window.accounts.get(key) if window is not None else None
-        return account.used if account is not None else 0
+        return window.used(key) if window is not None else 0
 
     def _window(self, place: tuple[int, int]) -> Window:
         index, bucket = place

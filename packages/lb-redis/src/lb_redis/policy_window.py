@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from math import inf
+from typing import TypeVar
 
 from lb_redis.policy import AHEAD, MOST_AMOUNT, SHORT, Account, Answer, Batch, Key, Rules, Told
 
@@ -34,16 +35,21 @@ HEALING = 0.8
 
 
 class Window:
-    """One window of one limit, or the part of it that is in one bucket of Redis; `before` finds the one before it."""
+    """One window of one limit, or the part of it that is in one bucket of Redis; `before` finds the one before it.
+
+    Most keys are this node's alone: of them there is a number only. The others have an account.
+    """
 
     def __init__(self, index: int, bucket: int, rules: Rules, before: Callable[[], Window | None]) -> None:
         self.index = index
         self.bucket = bucket
         self.accounts: dict[Key, Account] = {}
+        self.alone: dict[Key, int] = {}
         self._rules = rules
         self._before = before
         self._flying: Batch | None = None
         self._number = 0
+        self._news: dict[Key, int] = {}
         self._dirty: dict[Key, Account] = {}
         self._timers: list[tuple[float, int, Key]] = []
         self._set = 0
@@ -55,13 +61,24 @@ class Window:
         """This node has let through so much more; 0: it has refused a request for want of more."""
         account = self.accounts.get(key)
         if account is None:
-            account = self.accounts[key] = Account()
-        if amount:
+            if amount:
+                self._news[key] = self._news.get(key, 0) + int(amount)
+        elif amount:
             account.used += int(amount)
             self._dirty[key] = account
-        elif account.strict and now >= account.due:
+        elif now >= account.due:
             account.lacks = True
             self._dirty[key] = account
+
+    def used(self, key: Key) -> int:
+        """What this node has let through."""
+        account = self.accounts.get(key)
+        return account.used if account is not None else self.alone.get(key, 0) + self._news.get(key, 0)
+
+    def claimed(self, key: Key) -> int:
+        """What Redis counts for this node."""
+        account = self.accounts.get(key)
+        return account.claimed if account is not None else self.alone.get(key, 0)
 
     def settle(self, now: float) -> list[Told]:
         """Look at keys that are used less than was reserved; returns what the processes must know."""
@@ -70,6 +87,8 @@ class Window:
         if -inf < self._healing <= now:
             self._healing = -inf
             self._dirty |= self.accounts
+            for key in self.alone:
+                self._news.setdefault(key, 0)
         while self._timers and self._timers[0][0] <= now:
             _, _, key = heapq.heappop(self._timers)
             account = self.accounts[key]
@@ -84,17 +103,16 @@ class Window:
         """What is to be said; None for nothing."""
         if self._flying is not None:
             return self._flying
-        if not self._dirty and self._checked:
+        if not self._news and not self._dirty and self._checked:
             return None
         self._number += 1
         self._checked = True
         self._flying = made = Batch(self.index, self.bucket, self._number, self._rules.weight(self.index, now))
-        if len(self._dirty) <= MOST:
-            chosen, self._dirty = self._dirty, {}
-        else:
-            chosen = {key: self._dirty.pop(key) for key in list(self._dirty)[:MOST]}
-        made.keys = list(chosen)
-        self._fill(made, list(chosen.values()), now)
+        news, self._news = _first(self._news, MOST)
+        dirty, self._dirty = _first(self._dirty, MOST - len(news))
+        made.keys = [*news, *dirty]
+        self._say_alone(made, news, now)
+        self._say_shared(made, dirty, now)
         return made
 
     def answered(self, batch: Batch, answer: Answer, now: float) -> list[Told]:
@@ -105,17 +123,18 @@ class Window:
         if not answer.known:
             self.lose(now)
             return []
-        strict = max(batch.asks, default=-1) >= 0 and not self._over
-        if answer.totals == batch.claims and not any(answer.befores) and not strict:
+        if answer.totals == batch.claims and not any(answer.befores) and self.accounts.keys().isdisjoint(batch.keys):
             return []  # nobody else has any of these keys
         told: list[Told] = []
         for at, key in enumerate(batch.keys):
-            account = self.accounts[key]
+            account = self.accounts.get(key)
             grant, before = answer.grants[at], answer.befores[at]
             if before and batch.mine[at] < 0:
-                before = max(0, before - self._mine(key))
+                before = max(0, before - self._claimed_before(key))
             others = answer.totals[at] - batch.claims[at] - grant
-            if others or before or account.strict:
+            if account is None and (others or before):
+                account = self._meet(key)
+            if account is not None:
                 account.sharers = answer.sharers[at]
                 self._share(key, account, (others, grant, before), now)
                 told += self._return(key, account) if self._over else [self._tell(key, account)]
@@ -124,7 +143,7 @@ class Window:
     @property
     def due(self) -> float:
         """When something is to be said, if nothing is added before: a time that is over for at once, inf for never."""
-        if self._flying is not None or self._dirty or not self._checked:
+        if self._flying is not None or self._news or self._dirty or not self._checked:
             return -inf
         return self._timers[0][0] if self._timers else inf
 
@@ -141,6 +160,9 @@ class Window:
             account.claimed = 0
             account.told = False
         self._dirty = dict(self.accounts)
+        for key, claimed in self.alone.items():
+            self._news[key] = self._news.get(key, 0) + claimed
+        self.alone = {}
 
     def heal(self, till: float) -> None:
         """Others may have lost what they said: ask for nothing until they have said it again."""
@@ -148,31 +170,45 @@ class Window:
         if self._flying is not None:
             self._flying.asks = [0] * len(self._flying.asks)
 
-    def _fill(self, made: Batch, accounts: list[Account], now: float) -> None:
-        """The columns of a batch."""
-        adds, claims, asks, mine = made.adds, made.claims, made.asks, made.mine
-        first = self._rules.first
-        for at, account in enumerate(accounts):
-            used = base = account.used
-            spent = used - account.said
-            account.said = used
-            if account.told:
-                mine.append(-1)
-            else:
-                account.told = True
-                mine.append(self._mine(made.keys[at]))
+    def _say_alone(self, made: Batch, news: dict[Key, int], now: float) -> None:
+        """The columns of keys that are this node's alone, as far as is known."""
+        first, asking = self._rules.first, not self._over and now >= self._healing
+        said = list(map(self.alone.get, news))  # columns at once: this is what an exchange costs most by
+        claims = [
+            spent if before is None else before + spent for spent, before in zip(news.values(), said, strict=True)
+        ]
+        self.alone.update(zip(news, claims, strict=True))
+        made.adds += news.values()
+        made.claims += claims
+        made.mine += [
+            self._claimed_before(key) if before is None else -1 for key, before in zip(news, said, strict=True)
+        ]
+        made.asks += [-max(2 * spent, first) if asking else 0 for spent in news.values()]
+
+    def _say_shared(self, made: Batch, accounts: dict[Key, Account], now: float) -> None:
+        """The columns of keys that others have, too."""
+        asking = not self._over and now >= self._healing
+        for key, account in accounts.items():
+            spent = account.used - account.said
+            account.said = account.used
             account.idle = not spent and not account.lacks
-            if account.strict:
-                base = max(used, account.cap)
-            adds.append(base - account.claimed)
-            claims.append(base)
-            account.claimed = base
-            if self._over or now < self._healing:
-                asks.append(0)
-            elif account.strict:
-                asks.append(self._ask(made.keys[at], account, spent, now))
-            else:
-                asks.append(-max(2 * spent, first))
+            made.mine.append(-1 if account.told else self._claimed_before(key))
+            account.told = True
+            claim = max(account.used, account.cap)
+            made.adds.append(claim - account.claimed)
+            made.claims.append(claim)
+            account.claimed = claim
+            made.asks.append(self._ask(key, account, spent, now) if asking else 0)
+
+    def _meet(self, key: Key) -> Account:
+        """Another node has a key that was this one's alone."""
+        account = self.accounts[key] = Account()
+        account.said = account.claimed = self.alone.pop(key)
+        account.used = account.said + self._news.pop(key, 0)
+        account.told = True
+        if account.used > account.said:
+            self._dirty[key] = account
+        return account
 
     def _ask(self, key: Key, account: Account, spent: int, now: float) -> int:
         account.lacks = False
@@ -186,7 +222,6 @@ class Window:
         others, grant, before = news
         if now < self._healing:
             others, before = max(others, account.others), max(before, account.before)
-        account.strict = True
         account.others = others
         account.before = before
         account.claimed += grant
@@ -226,13 +261,11 @@ class Window:
 
     def _used_before(self, key: Key, account: Account) -> int:
         window = self._before()
-        mine = window.accounts.get(key) if window is not None else None
-        return account.before + (mine.used if mine is not None else 0)
+        return account.before + (window.used(key) if window is not None else 0)
 
-    def _mine(self, key: Key) -> int:
+    def _claimed_before(self, key: Key) -> int:
         window = self._before()
-        mine = window.accounts.get(key) if window is not None else None
-        return mine.claimed if mine is not None else 0
+        return window.claimed(key) if window is not None else 0
 
     def release(self) -> list[Told]:
         """The window is over, or this node ends: what is reserved and not used is given back.
@@ -244,7 +277,7 @@ class Window:
         return [told for key, account in self.accounts.items() for told in self._return(key, account)]
 
     def _return(self, key: Key, account: Account) -> list[Told]:
-        if not account.strict or account.claimed <= account.used:
+        if account.claimed <= account.used:
             return []
         account.cap = account.used
         self._dirty[key] = account
@@ -252,3 +285,14 @@ class Window:
 
     def _tell(self, key: Key, account: Account) -> Told:
         return Told(key, self.index, account.others, account.before, account.cap)
+
+
+Value = TypeVar("Value")
+
+
+def _first(found: dict[Key, Value], most: int) -> tuple[dict[Key, Value], dict[Key, Value]]:
+    """The first entries, `most` at most, and the others."""
+    if len(found) <= most:
+        return found, {}
+    items = list(found.items())
+    return dict(items[:most]), dict(items[most:])

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import mmap
 import time
+from abc import ABC, abstractmethod
 from math import floor
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -62,7 +63,7 @@ class Place:
         self.elsewhere = elsewhere
 
 
-class SharedCounts:
+class SharedCounts(ABC):
     """Counts of one name. `limit` is that of the whole cluster, `window` its seconds (0 for a gauge).
 
     Made by `of`, registered in `sharing.counts`. Whoever uses them calls `hold` when it begins and `drop` when it ends;
@@ -75,6 +76,7 @@ class SharedCounts:
 
     def __init__(self, sharing: Sharing, name: str, *, most: int, limit: float, window: float) -> None:
         assert sharing.memory is not None
+        self._memory = sharing.memory
         buckets = buckets_for(most)
         self.sharing = sharing
         self.name = name
@@ -90,7 +92,7 @@ class SharedCounts:
         self._young: dict[Key, Place] = {}
         self._old: dict[Key, Place] = {}
         self._retired: dict[Key, Place] = {}
-        self._use(Table(sharing.memory.area(self._area, Table.size(buckets)), buckets))
+        self._use(Table(self._memory.area(self._area, Table.size(buckets)), buckets))
         if sharing.seat and (self._cells[self._own + USED] or self._cells[self._own + FOLDED]):
             self._table.clear(self._own)  # somebody had this seat before, and its counts are kept already
         self._hears = (
@@ -142,14 +144,11 @@ class SharedCounts:
         sharing = self.sharing
         self.changes.close()
         for hooks, hear in self._hears:
-            if hear in hooks:
-                hooks.remove(hear)
-        if self.seat_gone in sharing.on_seat_gone:
-            sharing.on_seat_gone.remove(self.seat_gone)
+            hooks.remove(hear)
+        sharing.on_seat_gone.remove(self.seat_gone)
         if sharing.counts.get(self.name) is self:
             del sharing.counts[self.name]
-        if sharing.memory is not None:
-            sharing.memory.release(self._area)
+        self._memory.release(self._area)
         self._use(Table(memoryview(mmap.mmap(-1, Table.size(1))), 1))
 
     def turn(self) -> None:
@@ -158,7 +157,7 @@ class SharedCounts:
         self._old = self._young
         self._young = {}
 
-    def resize(self, most: int) -> None:
+    def resize(self, most: int) -> None:  # noqa: B027 (nothing to be done for any kind)
         """The size is part of what they are: others are made for another."""
 
     def adopt(self, old: SharedCounts) -> None:
@@ -201,6 +200,7 @@ class SharedCounts:
         """
         return self.changes.take()
 
+    @abstractmethod
     def set_elsewhere(self, key: Key, index: int, amount: float, previous: float, cap: float) -> None:
         """In the control process, or a process alone: what other nodes have added for a key.
 
@@ -209,11 +209,10 @@ class SharedCounts:
         under way elsewhere, and `cap` how many may be here. For arrivals `amount` is the theoretical arrival time of
         the whole cluster, and `cap` the one that this node may reach, both in seconds of the cluster's clock.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def node_total(self, key: Key, index: int) -> float:
         """What this node's processes have added in window `index`; for arrivals their latest arrival time."""
-        raise NotImplementedError
 
     # of the control process
 
@@ -232,13 +231,13 @@ class SharedCounts:
 
     # what the kinds are made of
 
+    @abstractmethod
     def _counts_now(self, first: float, second: float) -> bool:
         """Whether the words of an entry still mean something."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _keep(self, at: int, fingerprint: float) -> None:
         """Add the entry of a worker that is gone to what is kept."""
-        raise NotImplementedError
 
     def _use(self, table: Table) -> None:
         self._table = table

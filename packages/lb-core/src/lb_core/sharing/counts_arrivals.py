@@ -70,7 +70,9 @@ class ArrivalCounts(SharedCounts):
         if ahead + len(place.others) * self.interval > tolerance:
             fence()
             latest, count = self._run(place)
-            if latest != begin or begin + (count - 1.0) * self.interval - now > tolerance:
+            if latest != begin:
+                return self._join(place, now, tolerance)
+            if begin + (count - 1.0) * self.interval - now > tolerance:
                 cells[own + 2] -= 1.0
                 return 0.0
         return begin + count * self.interval

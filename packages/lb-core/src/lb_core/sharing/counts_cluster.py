@@ -47,6 +47,8 @@ class ClusterArrivalCounts(ArrivalCounts):
             if told - now > tolerance:
                 return 0.0
             due = self._open(place, self._run(place)[0], now, tolerance, told)
+            if due == 0.0:
+                return 0.0
         if due > cap:
             ArrivalCounts.add(self, key, now, -interval)
             self.changes.ask(key, 0)

@@ -28,6 +28,7 @@ class GaugeCounts(SharedCounts):
 
     def __init__(self, sharing: Sharing, name: str, *, most: int, limit: float, window: float) -> None:
         self._alone: dict[float, float] = {}
+        self._near = 0
         super().__init__(sharing, name, most=most, limit=limit, window=window)
 
     def peek(self, key: Key) -> int:
@@ -55,7 +56,7 @@ class GaugeCounts(SharedCounts):
                 break
             if at:
                 count += cells[at + 1]
-        if count + len(place.others) > self.limit and amount > 0:
+        if count > self._near and amount > 0:
             fence()
             count = self._sum(place)
         return count
@@ -74,6 +75,10 @@ class GaugeCounts(SharedCounts):
         """How many are under way in this node."""
         del index
         return GaugeCounts.add(self, key, 0)
+
+    def _follow(self) -> None:
+        super()._follow()
+        self._near = self.allowed - len(self._sections)
 
     def _sum(self, place: Place) -> float:
         self._look(place)

@@ -2,7 +2,7 @@
 
 lived long enough       at once, and what was before is forgotten
 ended soon by itself    0.1 s, 0.2 s, 0.4 s … 10 s: it will most likely end again, and starting costs everybody
-ended soon, killed      0.1 s, 0.2 s, 0.4 s: somebody else ended it, and nothing says that the next one fares so
+ended soon, killed      0.1 s, 0.2 s: somebody else ended it, and nothing says that the next one fares so
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ SOON = 10.0
 """Seconds from its start within which the end of a worker is suspicious."""
 SHORTEST = 0.1
 LONGEST = 10.0
-LONGEST_KILLED = 0.4
+LONGEST_KILLED = 0.2
 
 
 class Backoff:

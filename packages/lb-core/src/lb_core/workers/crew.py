@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lb_core.errors import LbError, StartError
@@ -26,6 +27,7 @@ from lb_core.workers import beats, messages
 from lb_core.workers.asking import Questions
 from lb_core.workers.beats import Beats
 from lb_core.workers.counters import Sums
+from lb_core.workers.figures import decisions, figures
 from lb_core.workers.pickling import Packing
 from lb_core.workers.places import Places
 from lb_core.workers.seated import Seated, how_it_ended
@@ -110,26 +112,11 @@ class Crew:
     def figures(self) -> list[dict[str, Any]]:
         """Every worker, for people and programs."""
         self._sums.collect(self._workers)
-        return [
-            {
-                "seat": each.seat,
-                "place": each.place,
-                "pid": each.pid,
-                "state": each.state,
-                "since": each.since,
-                "requests": self._beats.read(each.seat, beats.REQUESTS),
-                "in_flight": self._beats.read(each.seat, beats.IN_FLIGHT),
-                "connections": self._beats.read(each.seat, beats.CONNECTIONS),
-            }
-            for each in sorted(self._workers.values(), key=lambda each: (each.place, each.seat))
-        ]
+        return figures(self._workers.values(), self._beats)
 
     async def decisions(self, request_id: str) -> dict[str, Any]:
         """What the workers know of a request."""
-        found = await self._questions.put(self._workers.values(), "decisions", request_id)
-        decisions = sorted((each for one in found for each in one["decisions"]), key=lambda each: each["time"])
-        reach = min((one["seconds"] for one in found), default=0.0)
-        return {"decisions": decisions, "kept": sum(one["kept"] for one in found), "seconds": reach}
+        return decisions(await self._questions.put(self._workers.values(), "decisions", request_id))
 
     def restart(self) -> str:
         """Begin to renew every worker, one after the other; raises LbError while that is under way."""
@@ -300,7 +287,10 @@ class Crew:
 
     def _ended_unseen(self, seat: int, pidfd: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)
-        self._ended(seat, None)
+        status = None
+        with suppress(ChildProcessError):  # as the first process of a container we inherit it
+            status = os.waitpid(self._workers[seat].pid, os.WNOHANG)[1]
+        self._ended(seat, status)
 
     # configurations
 
