@@ -145,7 +145,7 @@ WINDOWS_KEPT = 2
 def exchanges(entries: float, hurried: float, fleet: Fleet) -> float:
     """Exchanges of one node a second: its turns that have something to say, and those between turns.
 
-    What these may cost the node's processor is bounded (lb_redis.policy_pace): the more keys it says, the fewer of them.
+    What these may cost the node is bounded (lb_redis.policy_pace): the more keys it says, the fewer of them there are.
     """
     turns = 1 / fleet.interval
     spoken = turns * (1 - exp(-entries / turns))

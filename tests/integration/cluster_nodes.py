@@ -155,7 +155,7 @@ class Traffic:
         self.done = 0
         self.failed: list[str] = []
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(node,)) for node in nodes]
+        self._threads = [threading.Thread(target=self._run, args=(node,), daemon=True) for node in nodes]
         for thread in self._threads:
             thread.start()
 

@@ -6,8 +6,8 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,17 +38,10 @@ routes:
 """
 
 
-@contextmanager
-def nodes(folder: Path, backend: str, limit: str, redis: Sequence[str], *, workers: int = 1) -> Iterator[list[Node]]:
-    """A node for each URL of Redis, all of one cluster, joined."""
-    with ExitStack() as stack:
-        yield start(stack, folder, backend, limit, redis, workers=workers)
-
-
 def start(
     stack: ExitStack, folder: Path, backend: str, limit: str, redis: Sequence[str], *, workers: int = 1, first: int = 0
 ) -> list[Node]:
-    """The same, ended with the stack; `first` is the number of the first."""
+    """A node for each URL of Redis, all of one cluster, joined; the stack ends them. `first` is the first's number."""
     started = []
     for number, url in enumerate(redis, first):
         port, name = free_port(), f"node-{number}"

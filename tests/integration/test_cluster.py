@@ -91,6 +91,7 @@ def test_a_backend_ejected_at_one_node_is_ejected_at_all(three: list[NodeProcess
             break
     assert "eject" in three[1].backend("dead")["state"]
     wait_until(lambda: all("eject" in node.backend("dead")["state"] for node in three))
+    wait_until(lambda: any("ejected" in node.lb.errors for node in three))
     assert sum("ejected" in node.lb.errors for node in three) == 1, [node.lb.errors[-600:] for node in three]
 
 
@@ -132,7 +133,7 @@ def test_a_node_that_is_cut_off_serves_on_and_learns_what_it_missed(three: list[
     wait_until(lambda: near.states()["n3"] == "gone", within=6)
     assert far.backend("two")["state"] == "draining"
     way.heal()
-    wait_until(lambda: far.backend("dead")["mode"] == "maintenance")
+    wait_until(lambda: far.backend("dead")["state"] == "maintenance")
     wait_until(lambda: far.members()["n3"]["config"].endswith(f"+{version + 1}"))
     wait_until(lambda: all_up(three))
     assert [node.backend("two")["state"] for node in three] == ["up"] * 3, "the last word holds"

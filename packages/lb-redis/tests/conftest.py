@@ -120,8 +120,9 @@ class Nodes:
 
 
 @pytest.fixture
-async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Starts nodes in the loop of the test."""
+async def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nodes]:
+    """Starts nodes in the loop of the test; they beat faster than elsewhere."""
+    monkeypatch.setattr(RedisCluster, "every", 0.1)
     found = Nodes(tmp_path)
     try:
         yield found

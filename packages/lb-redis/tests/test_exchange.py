@@ -15,6 +15,7 @@ from lb_core.sharing.counts_by_name import arrivals, gauge, windows
 from lb_redis.exchange import Exchange
 from lb_redis.link import Link
 from lb_redis.settings import ClusterSettings
+from lb_redis.testing import free_port
 
 if TYPE_CHECKING:
     from lb_redis.testing import RedisServer
@@ -80,6 +81,7 @@ def hourly(limit: int) -> Callable[[Sharing], Any]:
     return lambda sharing: windows(sharing, "limit", most=1000, limit=limit, window=3600.0, sliding=False)
 
 
+@pytest.mark.timed
 async def test_the_sum_of_three_nodes_is_the_limit(redis: RedisServer) -> None:
     passed = [0, 0, 0]
     async with cluster(redis.url, 3, hourly(300)) as nodes:
@@ -115,6 +117,7 @@ async def test_redis_is_killed_and_comes_back_empty(redis: RedisServer) -> None:
         assert total == 1000
 
 
+@pytest.mark.timed
 async def test_a_frozen_redis_is_noticed_at_once_and_told(redis: RedisServer) -> None:
     async with cluster(redis.url, 2, hourly(1000)) as nodes:
         count(nodes[0], 1000)
@@ -177,6 +180,7 @@ def hashed(redis: RedisServer) -> dict[str, str]:
     return found
 
 
+@pytest.mark.timed
 async def test_a_token_bucket_for_all_nodes(redis: RedisServer) -> None:
     """Ten tokens and a hundred a second: after two seconds of any demand 210 have passed, give or take some."""
 
@@ -223,3 +227,27 @@ def test_the_clock_of_the_cluster_is_told() -> None:
     node = Node("redis://127.0.0.1:1", 2)
     node.exchange.sample(90.0, 0.001)
     assert node.sharing.offset == 90.0
+
+
+async def test_in_a_redis_cluster_keys_are_divided(start_redis: Callable[..., RedisServer]) -> None:
+    server = start_redis("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+    await asyncio.to_thread(wait_for_cluster, server)
+    index = int(time.time() // 3600)
+    async with cluster(f"redis+cluster://127.0.0.1:{server.port}", 2, hourly(1000)) as nodes:
+        for _ in range(2):
+            for node in nodes:
+                for number in range(100):
+                    node.counts.add(f"client {number}", index)
+            await asyncio.sleep(0.2)
+        for node in nodes:
+            assert all(node.counts.peek(f"client {number}", index)[1] >= 3 for number in range(100))
+            assert node.share == 1.0
+    assert len([key for key in server.command("KEYS", "*") if ":counts:" in key]) == 16
+
+
+def wait_for_cluster(server: RedisServer) -> None:
+    end = time.monotonic() + 10
+    while "cluster_state:ok" not in str(server.command("CLUSTER", "INFO")):
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lb_breaker.circuit import Circuit
+    from lb_core import Backend
     from lb_core.sharing import Channel, Sharing
 
 Message = dict[str, Any]
@@ -64,6 +65,10 @@ class Accord:
         offset = self._sharing.offset if self._sharing is not None else 0.0
         stamp = self._stamps[of] = said.next_stamp(self._wall() + offset, self.stamp(of))
         return stamp
+
+    def about(self, backends: Iterable[Backend], message: Mapping[str, Any]) -> Message:
+        """A message about backends; where their addresses mean something else at other nodes, it is not for those."""
+        return {**message, **(self._sharing.locality.mark(*backends) if self._sharing is not None else {})}
 
     def say(self, message: Mapping[str, Any]) -> None:
         """Tell the others."""

@@ -182,7 +182,10 @@ class Guard:
         self._settle()
 
     def _say(self, backend: Backend, message: Mapping[str, Any]) -> None:
-        self._accord.say({"backend": backend.name, **message})
+        self._accord.say(self._about(backend, message))
+
+    def _about(self, backend: Backend, message: Mapping[str, Any]) -> dict[str, Any]:
+        return self._accord.about((backend,), {"backend": backend.name, **message})
 
     # what other processes have decided
 
@@ -224,9 +227,9 @@ class Guard:
         for backend in self.pool.backends:
             stamp, circuit = self._accord.stamp(backend), self.circuits.get(backend)
             if circuit is not None:
-                yield {"backend": backend.name, **said.opened(circuit, stamp, self.clock())}
+                yield self._about(backend, said.opened(circuit, stamp, self.clock()))
             elif stamp:
-                yield {"backend": backend.name, **said.closed(stamp)}
+                yield self._about(backend, said.closed(stamp))
 
     # how it is done
 

@@ -105,10 +105,10 @@ class RouteBreaker:
             self._open(f"a probe took {seconds:.1f}s")
         elif self._circuit.pass_probe(self._clock()):
             self._close()
-            self._accord.say(said.closed(self._accord.decided(self)))
+            self._say(said.closed(self._accord.decided(self)))
             self._tell("breaker_closed", f"{self._circuit.passes} probes passed")
         else:
-            self._accord.say(said.passed(self._accord.stamp(self)))
+            self._say(said.passed(self._accord.stamp(self)))
 
     def _open(self, reason: str) -> None:
         circuit, settings = self._circuit, self._settings
@@ -116,7 +116,7 @@ class RouteBreaker:
         circuit.followed = False
         circuit.open(self._clock(), reason)
         self._shut(circuit.timeout)
-        self._accord.say(said.opened(circuit, self._accord.decided(self), self._clock()))
+        self._say(said.opened(circuit, self._accord.decided(self), self._clock()))
         self._tell("breaker_opened", f"{reason}; tried again in {circuit.timeout:g}s")
         self._route.set_gate(self)
 
@@ -171,9 +171,15 @@ class RouteBreaker:
         """How things stand, for somebody new."""
         stamp = self._accord.stamp(self)
         if self._circuit.state is not State.CLOSED:
-            yield said.opened(self._circuit, stamp, self._clock())
+            yield self._about(said.opened(self._circuit, stamp, self._clock()))
         elif stamp:
-            yield said.closed(stamp)
+            yield self._about(said.closed(stamp))
+
+    def _say(self, message: Mapping[str, Any]) -> None:
+        self._accord.say(self._about(message))
+
+    def _about(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        return self._accord.about(self._pool.backends, message)
 
     def _tell(self, kind: str, message: str) -> None:
         details = {"scope": "route", "reason": self._circuit.reason}

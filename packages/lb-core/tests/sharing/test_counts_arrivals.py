@@ -153,7 +153,13 @@ def test_a_worker_that_was_away_joins_the_run_of_the_others() -> None:
 
 
 def test_a_bucket_whose_place_another_key_got() -> None:
-    (one,) = (arrivals(each, "small", most=2, limit=10, window=10.0) for each in Together(workers=1).workers)
-    for key in "abcdefghi":
-        assert one.take(key, 100.0, 4.0)
-    assert one.take("a", 100.0, 4.0) == 101.0
+    one, two = (counts(each) for each in Together(workers=2).workers)
+    for _ in range(2):
+        assert one.take("a", 100.0, 4.0)
+        assert two.peek("a", 100.0) == 101.0
+        place = one._young["a"]
+        for number in range(1, 7):
+            at = one._table.claim(one._own, place.fingerprint % one._buckets + number * one._buckets)
+            one._cells[at + 1] = 1e9
+        assert one._cells[place.own] != place.fingerprint
+        assert two.peek("a", 100.0) == 100.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lb_core.sharing import Sharing
+from lb_core.sharing.counts_arrivals import ArrivalCounts
 from lb_core.sharing.counts_by_name import arrivals, gauge, windows
 from lb_core.sharing.memory import Memory
 from lb_core.testing.together import Together
@@ -206,6 +207,28 @@ def test_while_nobody_can_be_asked_the_others_do_not_count() -> None:
     assert node.two.peek("a", 5) == (5, 10, 0)
 
 
+def test_settled_sums_are_those_of_all_nodes() -> None:
+    node = Node(small)
+    node.control.set_elsewhere("a", 5, 2, 1, 3)
+    node.one.add("a", 5)
+    node.two.add("a", 5)
+    assert node.one.settled("a", 5) == (5, 4, 1)
+    node.control.set_elsewhere("a", 5, 2, 1, 1)
+    assert node.one.settled("a", 5) == (5, REFUSED, 1)
+    assert node.one.peek("a", 5) == (5, 4, 1), "what clients are told is not what the cap says"
+    node.together.control.set_share(0.5)
+    assert node.one.settled("a", 5) == node.one.peek("a", 5) == (5, 2, 0)
+
+
+def test_only_the_control_process_hears_what_a_worker_added() -> None:
+    node = Node(by_window)
+    node.one.add("a", 5)
+    node.fire()
+    assert node.together.sent == [("counts/limit", [False, [["sa", 5, 1]]])]
+    assert node.two.take_changes() == []
+    assert node.control.take_changes() == [("a", 5, 1)]
+
+
 # arrivals
 
 
@@ -239,6 +262,30 @@ def test_a_bucket_goes_no_further_than_its_cap() -> None:
     node.together.control.set_share(0.5)
     assert node.two.take("a", 100.0, 9.0)
     assert node.two.add("a", 100.0, -2.0) == pytest.approx(104.0), "a token takes two seconds now"
+
+
+def test_a_time_of_the_cluster_that_is_too_far_ahead() -> None:
+    node = Node(bucket)
+    node.control.set_elsewhere("a", 0, 104.5 + node.one.node.phase(), 0, inf)
+    assert not node.one.take("a", 100.0, 4.0)
+    assert node.one.take("a", 100.5, 4.0) == pytest.approx(105.5)
+
+
+def test_two_workers_go_on_from_a_time_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(bucket)
+    node.control.set_elsewhere("a", 0, 103.5 + node.one.node.phase(), 0, inf)
+    enter, passed = ArrivalCounts._enter, list[float]()
+
+    def entering(*args: Any) -> None:
+        monkeypatch.setattr(ArrivalCounts, "_enter", enter)
+        passed.append(node.two.take("a", 100.0, 4.0))
+        enter(*args)
+
+    monkeypatch.setattr(ArrivalCounts, "_enter", entering)
+    passed.append(node.one.take("a", 100.0, 4.0))
+    assert passed == [pytest.approx(104.5), 0.0], "one token was left"
+    node.fire()
+    assert node.control.take_changes() == [("a", 0, 1.0)]
 
 
 # gauges

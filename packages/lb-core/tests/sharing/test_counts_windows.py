@@ -108,6 +108,16 @@ def test_a_key_that_was_pushed_out_begins_at_zero() -> None:
     assert one.add("a", 3) == two.peek("a", 3) == (3, 1, 0)
 
 
+def test_a_key_whose_place_another_got_finds_a_new_one() -> None:
+    one, two = (counts(each) for each in Together(workers=2).workers)
+    assert one.add("a", 3) == (3, 1, 0)
+    place = one._young["a"]
+    for number in range(1, 7):
+        at = one._table.claim(one._own, place.fingerprint % one._buckets + number * one._buckets)
+        one._cells[at + 1] = 1e15
+    assert one.add("a", 3) == two.peek("a", 3) == (3, 1, 0)
+
+
 def test_what_a_worker_counted_is_kept_when_it_is_gone() -> None:
     node = Together(workers=2)
     control, one, two = (counts(each, most=1000) for each in (node.control, *node.workers))

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lb.cluster")
 
-EVERY = 1.0
 LEAST_PAUSE = 0.05
 ORDERS = ("drain", "resume")
 
@@ -57,6 +56,9 @@ class Part(Protocol):
 class RedisCluster:
     """The cluster, as `balancer.sharing.cluster`; `edits` are its edits, `link.figures` what it costs."""
 
+    every = 1.0
+    """Seconds between two beats."""
+
     def __init__(self, balancer: LoadBalancer, settings: ClusterSettings) -> None:
         self.balancer = balancer
         self.settings = settings
@@ -64,7 +66,7 @@ class RedisCluster:
         sharing = balancer.sharing
         self.lease = Lease(self.link.boot, settings.lease)
         self.election = Election(self.lease, set_leads=sharing.set_leads, tell=balancer.notify)
-        self.roster = Roster(self.link.boot)
+        self.roster = Roster(self.link.boot, every=self.every)
         self.facts = Facts(
             self.link,
             name=lambda: self.name,
@@ -181,7 +183,7 @@ class RedisCluster:
         while True:
             self._now.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(EVERY):
+                async with asyncio.timeout(self.every):
                     await self._now.wait()
             await asyncio.sleep(LEAST_PAUSE)
             await self._beat()

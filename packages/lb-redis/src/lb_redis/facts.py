@@ -271,7 +271,7 @@ class Facts:
     async def _join(self) -> None:
         """Ask, and then tell everybody what whoever answered does not know; all there is where nobody answers."""
         answer = await self._ask(self._leader())
-        if answer is None:
+        if answer is None and self._nodes() > 1:
             answer = await self._ask("")
         facts = self._snapshots()
         theirs = answer.get("digests") if answer is not None else None

@@ -117,7 +117,7 @@ class Buckets:
             return None
         self._number += 1
         self._checked = True
-        self._flying = made = Additions(self._number, self._since)
+        self._flying = made = Additions(self._number, self._since or now)
         chosen = list(self._dirty)[:MOST]
         healing = now < self._healing
         for key in chosen:
@@ -136,9 +136,9 @@ class Buckets:
             return []
         self._flying = None
         if times is None:
-            self.lose(now)
             for key, added in zip(said.keys, said.adds, strict=True):
                 self._buckets[key].added += added
+            self.lose(now)
             return []
         told: list[Due] = []
         for key, added, least, time in zip(said.keys, said.adds, said.least, times, strict=True):

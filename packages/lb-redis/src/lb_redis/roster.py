@@ -41,10 +41,11 @@ class Change(NamedTuple):
 
 
 class Roster:
-    """Every node that is known, by name."""
+    """Every node that is known, by name; Redis is asked for all of them every `every` seconds, or less often."""
 
-    def __init__(self, boot: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, boot: str, clock: Callable[[], float] = time.monotonic, *, every: float = 1.0) -> None:
         self.boot = boot
+        self._every = every
         self._clock = clock
         self._told: dict[str, Told] = {}
         self._at = clock()
@@ -54,11 +55,11 @@ class Roster:
     @property
     def interval(self) -> float:
         """How often all nodes are asked for."""
-        return max(1.0, len(self._told) / PER_SECOND)
+        return max(self._every, len(self._told) / PER_SECOND)
 
     def due(self) -> bool:
         """Whether it is time to ask for all nodes."""
-        return self._clock() - self._asked >= self.interval - 0.5
+        return self._clock() - self._asked >= self.interval - self._every / 2
 
     def take(self, told: Iterable[Told]) -> Change:
         """What Redis lists; returns what is new since the last call."""
@@ -91,7 +92,7 @@ class Roster:
         member = told.member
         own = told.boot == self.boot
         seen = 0.0 if own else member.seen + passed
-        gone = not own and seen > GONE_AFTER + self.interval - 1.0
+        gone = not own and seen > GONE_AFTER + self.interval - self._every
         state = "gone" if gone else member.state
         return replace(member, seen=round(seen, 1), state=state, leader=told.boot == leader and not gone, own=own)
 

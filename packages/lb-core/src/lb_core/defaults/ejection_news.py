@@ -1,8 +1,9 @@
 """Ejections of one pool as other processes hear of them, and tell of theirs.
 
-    ejection/<pool>         to every process and node: who is ejected, for how many seconds, how often in a row
-    ejection/<pool>/here    to the processes of this node: the same of backends on unix sockets, which every node has
-                            for itself; and each failure and recovery, so that failures in a row count together
+    ejection/<pool>         to every process, and to every node where the backend's address means the same: who is
+                            ejected, for how many seconds, how often in a row
+    ejection/<pool>/here    to the processes of this node: each failure and recovery, so that failures in a row count
+                            together
 
 Routes that use one pool share its news. What is heard is applied by the first of them whose rules allow it.
 """
@@ -63,10 +64,8 @@ class News:
         if not self._members:
             topic = f"ejection/{self._pool.name}"
             self._channels = (
-                self._sharing.channel(topic, self._hear, snapshot=lambda: self._present(here=False)),
-                self._sharing.channel(
-                    f"{topic}/here", self._hear, snapshot=lambda: self._present(here=True), nodes=False
-                ),
+                self._sharing.channel(topic, self._hear, snapshot=self._present),
+                self._sharing.channel(f"{topic}/here", self._hear, nodes=False),
             )
         self._members[member] = None
 
@@ -80,7 +79,7 @@ class News:
     def ejected(self, backend: Backend, seconds: float, times: int, reason: str) -> None:
         """Tell that a backend is ejected."""
         if self._channels:
-            self._channels[bool(backend.path)].send(self._message(backend, seconds, times, reason))
+            self._channels[0].send(self._message(backend, seconds, times, reason))
 
     def failed(self, member: Member, backend: Backend) -> bool:
         """Tell of a failure, unless there are too many; returns whether it was told."""
@@ -96,11 +95,10 @@ class News:
         self._channels[1].send({what: backend.name, "address": backend.address, "route": member.route})
         return True
 
-    def _present(self, *, here: bool) -> Iterator[dict[str, Any]]:
+    def _present(self) -> Iterator[dict[str, Any]]:
         for member in self._members:
             for backend, seconds, times, reason in member.out(self._pool):
-                if bool(backend.path) == here:
-                    yield self._message(backend, seconds, times, reason)
+                yield self._message(backend, seconds, times, reason)
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         match message:
@@ -136,6 +134,7 @@ class News:
             "seconds": round(seconds, 3),
             "times": times,
             "reason": reason,
+            **self._sharing.locality.mark(backend),
         }
 
     def _find(self, name: str, message: Mapping[str, Any]) -> Backend | None:

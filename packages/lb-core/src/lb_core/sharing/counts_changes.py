@@ -101,12 +101,10 @@ class Changes:
             return
         self._sent = time.monotonic()
         changes = [[_packed(key), index, amount] for key, index, amount in self.take()]
-        self._channel.send([urgent, changes])
+        self._sharing.send_up(self._channel.topic, [urgent, changes])
 
     def _hear(self, message: Any) -> None:
         """In the control process: a worker's additions."""
-        if self._sharing.seat:
-            return
         urgent, changes = message
         pending = self._pending
         for packed, index, amount in changes:

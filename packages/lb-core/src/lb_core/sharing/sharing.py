@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lb_core.locality import Locality
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("lb.sharing")
 
 Note = tuple[Any, ...]
-"""What travels between the processes of a node: `("message", topic, message, nodes)` or `("state", name, value)`."""
+"""What travels between the processes of a node: `("message", topic, message, nodes)`, `("up", topic, message)` or
+`("state", name, value)`."""
 
 
 class Peers(Protocol):
@@ -64,11 +67,13 @@ class Sharing:
 
     `leads`: this process does what must run once among all nodes. `share` is the part of a limit for the whole cluster
     that this node may use while it cannot ask the others; `offset` leads from this machine's clock to the cluster's,
-    in seconds. `on_*` are called after the value has changed.
+    in seconds. `on_*` are called after the value has changed. `locality` marks messages about backends whose address
+    means something else at other nodes; a marked one reaches only nodes that the mark is for.
     """
 
-    def __init__(self, *, seat: int = 0, memory: Memory | None = None) -> None:
+    def __init__(self, *, seat: int = 0, memory: Memory | None = None, locality: Locality | None = None) -> None:
         self.seat = seat
+        self.locality = locality or Locality.here()
         self.seats: tuple[int, ...] = () if seat == 0 else (0,)
         self.on_seats: list[Callable[[], None]] = []
         self.on_seat_gone: list[Callable[[int], None]] = []
@@ -133,11 +138,20 @@ class Sharing:
                     if self.cluster is not None and nodes:
                         self.cluster.publish(topic, message)
                 self._receive(topic, message)
+            case ("up", str(topic), message):
+                self._receive(topic, message)
             case ("state", str(name), value):
                 self._set(name, value)
 
+    def send_up(self, topic: str, message: Any) -> None:
+        """In a worker: a message to the control process alone, which takes part in this topic."""
+        if self.peers is not None:
+            self.peers.tell(("up", topic, message))
+
     def deliver(self, topic: str, message: Any) -> None:
-        """A message of another node."""
+        """A message of another node; one about something that this node does not have is dropped."""
+        if not self.locality.hears(message):
+            return
         if self.peers is not None:
             self.peers.tell(("message", topic, message, True))
         self._receive(topic, message)

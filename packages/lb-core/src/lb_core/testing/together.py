@@ -64,8 +64,8 @@ class Together:
 
     def post(self, note: Note, hear: Callable[[Note], None]) -> None:
         """Carry a note to somebody, now or when `held` ends."""
-        if note[0] == "message":
-            note = note[0], note[1], json.loads(json.dumps(note[2])), note[3]
+        if note[0] in ("message", "up"):
+            note = note[0], note[1], json.loads(json.dumps(note[2])), *note[3:]
         if self._waiting is None:
             hear(note)
         else:
@@ -99,7 +99,7 @@ class _Control:
 
     def tell(self, note: Note, *, but: int | None = None) -> None:
         del but
-        if note[0] == "message":
+        if note[0] in ("message", "up"):
             self._together.sent.append((note[1], note[2]))
         self._together.post(note, lambda each: self._together.control.hear(each, self._seat))
 
