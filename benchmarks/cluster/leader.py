@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from lb_redis.cluster import EVERY, LEAST_PAUSE
+from lb_redis.cluster import LEAST_PAUSE, RedisCluster
 from lb_redis.lease import Holder, Lease
 from lb_redis.link import LONGEST_PAUSE
 
 Ending = Literal["stopped", "killed", "cut off", "emptied"]
 ENDINGS: tuple[Ending, ...] = ("stopped", "killed", "cut off", "emptied")
-BEAT = EVERY + LEAST_PAUSE
+BEAT = RedisCluster.every + LEAST_PAUSE
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ class Load:
                     reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[number])
                 begin = time.time()
                 try:
-                    status, close = await asyncio.wait_for(self._request(reader, writer), 5)
+                    async with asyncio.timeout(5):  # wait_for of 3.11 may swallow the cancellation
+                        status, close = await self._request(reader, writer)
                 except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                     self.failed.append(f"node {number}: {error!r}")
                     writer.close()

@@ -15,6 +15,7 @@ from lb_breaker.whole_route import RouteBreaker
 from lb_core import Backend, Event, Exchange, Pool, Route
 from lb_core.config import RouteConfig
 from lb_core.errors import ConnectFailed
+from lb_core.locality import Locality, locality_of
 from lb_core.sharing import Sharing
 from lb_core.testing.together import Together, joined
 
@@ -136,10 +137,12 @@ class Process:
 class Node:
     """A control process and its workers."""
 
-    def __init__(self, clock: Clock | None = None, workers: int = 2, **settings: Any) -> None:
+    def __init__(
+        self, clock: Clock | None = None, workers: int = 2, locality: Locality | None = None, **settings: Any
+    ) -> None:
         self.clock = clock or Clock()
         self.settings = settings
-        self.together = Together(workers)
+        self.together = Together(workers, locality)
         self.control = Process(self.clock, self.together.control, **settings)
         self.workers = [Process(self.clock, each, **settings) for each in self.together.workers]
         for each in self.all:
@@ -340,6 +343,37 @@ def test_nodes_follow_each_other() -> None:
     prober.answer(prober.one)
     assert one.states == other.states == {(0, 0)}
     assert other.told == ["breaker_closed one"], "the opening was told by the other node"
+
+
+@pytest.mark.parametrize("scope", ["backend", "route"])
+def test_a_node_elsewhere_has_other_backends_on_loopback(scope: str) -> None:
+    clock = Clock()
+    one, elsewhere = (Node(clock, locality=locality_of("boot", network, 1), scope=scope) for network in (1, 2))
+    joined(one.together, elsewhere.together)
+    well = elsewhere.states
+    first = one.workers[0]
+    first.fail(first.one, 2)
+    assert one.states != well
+    assert elsewhere.states == well
+    beside, late = (Node(clock, locality=locality_of("boot", network, 1), scope=scope) for network in (1, 2))
+    joined(one.together, late.together)
+    assert late.states == well
+    joined(one.together, beside.together)
+    assert beside.states == one.states
+    assert beside.add().states == first.states
+
+
+def test_a_node_elsewhere_has_the_same_backends_elsewhere() -> None:
+    clock = Clock()
+    one, elsewhere = (Node(clock, locality=locality_of("boot", network, 1)) for network in (1, 2))
+    for each in (*one.all, *elsewhere.all):
+        each.one.host = "10.0.0.1"
+    joined(one.together, elsewhere.together)
+    first = one.workers[0]
+    first.fail(first.one, 2)
+    first.fail(first.two, 2)
+    assert one.states == {(2, 2)}
+    assert elsewhere.states == {(2, 0)}
 
 
 class WithCanary(Process):

@@ -16,6 +16,7 @@ from lb_core.errors import ConnectFailed
 from lb_core.exchange import Exchange
 from lb_core.features import Feature, Use
 from lb_core.hooks import hookimpl
+from lb_core.locality import Locality, locality_of
 from lb_core.plugins import Plugins
 from lb_core.settings import Settings
 from lb_core.testing.together import Together, joined
@@ -100,9 +101,11 @@ class Process:
 class Node:
     """A control process and its workers."""
 
-    def __init__(self, routes: dict[str, Any] | None = None, workers: int = 2) -> None:
+    def __init__(
+        self, routes: dict[str, Any] | None = None, workers: int = 2, locality: Locality | None = None
+    ) -> None:
         self.routes = routes or {"x": ROUTE}
-        self.together = Together(workers)
+        self.together = Together(workers, locality)
         self.together.control.clustered = True
         self.control = Process(self.together.control, "control", self.routes)
         self.workers = [Process(each, "worker", self.routes) for each in self.together.workers]
@@ -204,21 +207,44 @@ async def test_a_newcomer_is_told() -> None:
     assert newcomer.kinds() == []
 
 
-async def test_other_nodes_hear_of_it_but_not_of_sockets_that_are_their_own() -> None:
-    backends = {**BACKENDS, "u": "unix:/run/u.sock", "v": "unix:/run/v.sock"}
-    routes = {"x": {**ROUTE, "backends": backends}}
-    here, there = Node(routes), Node(routes)
+async def test_other_nodes_hear_of_it_where_the_address_is_the_same_backend() -> None:
+    backends = {**BACKENDS, "f": "10.0.0.1:80", "u": "unix:/run/u.sock", "v": "[::1]:9001"}
+    routes = {"x": {**ROUTE, "backends": backends, "ejection": {"consecutive_failures": 3, "max_ejected": "60%"}}}
+    here = Node(routes)
+    for name in "afu":
+        here.workers[0].fail(name, 3)
+    assert here.out() == ["afu", "afu", "afu"]
+    for locality, heard in (
+        (locality_of("another boot", 1, 1), "f"),
+        (locality_of("", 1, 1), "f"),
+        (Locality(Locality.here().network, ""), "af"),
+        (Locality("", Locality.here().files), "fu"),
+        (None, "afu"),
+    ):
+        late = Node(routes, locality=locality)
+        joined(here.together, late.together)
+        assert late.out() == [heard] * 3
+        newcomer = Process(late.together.add(), "worker", routes)
+        late.together.welcome(newcomer.balancer.sharing)
+        assert newcomer.out() == heard
+
+
+async def test_what_happens_later_reaches_the_same_ones() -> None:
+    routes = {"x": {**ROUTE, "backends": {**BACKENDS, "f": "10.0.0.1:80"}}}
+    here, there, beside = Node(routes), Node(routes, locality=locality_of("another boot", 1, 1)), Node(routes)
+    for other in (there, beside):
+        joined(here.together, other.together)
+        here.workers[0].fail("f" if other is there else "a", 3)
+    assert there.out() == ["f", "f", "f"]
+    assert beside.out() == ["af", "af", "af"]
+
+
+async def test_nodes_count_failures_for_themselves() -> None:
+    here, there = Node(), Node()
     joined(here.together, there.together)
-    here.workers[0].fail("a", 3)
-    here.workers[0].fail("u", 3)
-    assert here.out() == ["au", "au", "au"]
-    assert there.out() == ["a", "a", "a"]
-    late = Node(routes)
-    joined(here.together, late.together)
-    assert late.out() == ["a", "a", "a"]
     there.workers[0].fail("b", 2)
     here.workers[0].fail("b", 2)
-    assert "b" not in here.out()[0]  # nodes count for themselves
+    assert here.out() == there.out() == ["", "", ""]
 
 
 async def test_a_backend_of_another_address_is_another_backend() -> None:

@@ -98,12 +98,22 @@ class Nodes:
         self._stack = AsyncExitStack()
         self._ends: dict[Node, AsyncExitStack] = {}
 
-    async def start(self, name: str, redis: str, /, *, joined: bool = True, **cluster: object) -> Node:
-        """A node of this name at this URL, with a route `a.example` and the sections of `cluster`."""
+    async def start(
+        self,
+        name: str,
+        redis: str,
+        /,
+        *,
+        joined: bool = True,
+        prepare: Callable[[LoadBalancer], object] = lambda balancer: None,
+        **cluster: object,
+    ) -> Node:
+        """A node of this name at this URL, with a route `a.example` and these keys of `cluster`."""
         file = self._folder / f"{name}.json"
         section = {"redis": redis, "node": name, **cluster}
         file.write_text(json.dumps({"cluster": section, "routes": {"a.example": ["127.0.0.1:9"]}}))
         node = Node(LoadBalancer.from_file(file))
+        prepare(node.balancer)
         stack = self._ends[node] = await self._stack.enter_async_context(AsyncExitStack())
         await stack.enter_async_context(node.balancer.lifespan())
         await node.until(lambda: node.balancer.sharing.cluster is not None)

@@ -114,11 +114,15 @@ async def test_a_difference_is_found_by_comparing(
 async def test_nothing_travels_where_nothing_differs(nodes: Nodes, redis: RedisServer) -> None:
     one = await nodes.start("n1", redis.url)
     Board(one.balancer).put("web1", seconds=4.25)
-    two = await nodes.start("n2", redis.url, joined=False)
-    board = Board(two.balancer)
-    board.out["web1"] = 3.75  # the time runs on
+    boards: list[Board] = []
+
+    def knowing(balancer: LoadBalancer) -> None:
+        boards.append(Board(balancer))
+        boards[0].out["web1"] = 3.75  # the time runs on
+
+    two = await nodes.start("n2", redis.url, prepare=knowing)
     await settled(two)
-    assert board.heard == []
+    assert boards[0].heard == []
 
 
 async def test_many_facts_arrive_in_portions(nodes: Nodes, redis: RedisServer) -> None:

@@ -118,3 +118,16 @@ async def test_a_name_of_another_program_is_found_out(nodes: Nodes, redis: Redis
     redis.command("SET", "{lb}:alive", "7")
     one = await nodes.start("n1", redis.url, joined=False)
     assert "give the cluster another `name`" in (await one.until_told("cluster_lost")).message
+
+
+async def test_a_change_of_the_section_is_told_to_need_a_new_start(nodes: Nodes, redis: RedisServer) -> None:
+    one = await nodes.start("n1", redis.url)
+    with open(one.balancer.config.files[0]) as text:
+        tree = json.load(text)
+    tree["cluster"]["timeout"] = "70ms"
+    with open(one.balancer.config.files[0], "w") as text:
+        json.dump(tree, text)
+    assert one.balancer.reload()
+    await one.until_told("restart_needed")
+    await asyncio.sleep(0.3)
+    assert len(one.told("restart_needed")) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,10 @@ def test_every_field_is_documented() -> None:
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(then, ast.Expr)
     }
     assert documented == set(ClusterSettings.model_fields)
+
+
+def test_redis_py_is_not_loaded_before_a_cluster_starts() -> None:
+    found = "from lb_core.plugins import Plugins; found = Plugins.discover().sections"
+    code = f"import sys; {found}; print('cluster' in found, 'redis' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert ran.stdout.split() == ["True", "False"]

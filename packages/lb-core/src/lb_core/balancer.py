@@ -9,6 +9,7 @@ route they began with.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -54,6 +55,8 @@ from lb_core.sharing import Memory, Sharing
 from lb_core.table import Table
 from lb_core.telling import Once
 from lb_core.units import counted
+
+log = logging.getLogger("lb.balancer")
 
 UNMATCHED = "_unmatched"
 """The route that accounts for requests no route takes."""
@@ -268,9 +271,9 @@ class LoadBalancer:
             return False
         what = f"{counted(len(self.routes), 'route')}, {counted(len(self.engine.backends), 'backend')}"
         self.notify(Event("config_loaded", what))
-        if self._shared != _shape(self.config):
-            message = "another number of workers than one, or a cluster, is taken up or given up by a new start only"
-            self.notify(Event("restart_needed", f"{message}: send SIGUSR2, which loses nothing, or restart"))
+        if change := _changed_shape(self._shared, self.config):
+            what = f"{change}; only a new start changes that: send SIGUSR2, which loses nothing, or restart"
+            self.notify(Event("restart_needed", what))
         return True
 
     def notify(self, event: Event) -> None:
@@ -308,6 +311,8 @@ class LoadBalancer:
         self._settle()
         if self._running:
             raise LbError("this balancer is running already: one lifespan at a time")
+        if self.role == "single" and self.config.workers not in (1, "auto"):
+            log.warning("workers: %s is for `lb run` and balancer.run(): this process is alone", self.config.workers)
         if self._closed:
             self._closed = False
             self.routes = {}
@@ -554,6 +559,23 @@ class LoadBalancer:
 def _shape(config: Config) -> tuple[bool, bool]:
     """What a process is from its start to its end: one of several, and of one of several nodes."""
     return config.workers != 1, config.section("cluster") is not None
+
+
+def _changed_shape(now: tuple[bool, bool] | None, config: Config) -> str:
+    """What a configuration wants that a process of this shape cannot become; empty where there is nothing."""
+    workers, cluster = _shape(config)
+    several, clustered = now or (workers, cluster)
+    changes = []
+    if workers != several:
+        have = "workers carry the traffic" if several else "one process does everything"
+        changes.append(f"the file says `workers: {config.workers}`, and here {have}")
+    if cluster != clustered:
+        changes.append(
+            "the file has a `cluster`, and this node is in none"
+            if cluster
+            else "the file has no `cluster`, and this node is in one"
+        )
+    return "; ".join(changes)
 
 
 async def _keep_writing(log: AccessLog) -> None:

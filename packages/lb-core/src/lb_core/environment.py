@@ -216,7 +216,7 @@ def long_form(path: KeyPath, value: Any) -> dict[str, Any] | None:
         case (*_, "strategy"):
             return {"name": value}
         case ("routes" | "pools", _):
-            return long_route(value) if isinstance(value, (str, list)) else None
+            expand = long_route if isinstance(value, (str, list)) else None
     return dict(expand(value)) if expand else {} if isinstance(value, bool) else None
 
 

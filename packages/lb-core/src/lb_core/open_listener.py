@@ -99,7 +99,7 @@ class OpenListener:
     @property
     def urls(self) -> list[str]:
         """Where it can be reached from this machine."""
-        return [url(bound) for bound in self.sockets]
+        return list(dict.fromkeys(url(bound) for bound in self.sockets))  # a predecessor's workers had one each
 
     @property
     def connections(self) -> int:

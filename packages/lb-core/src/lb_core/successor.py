@@ -52,6 +52,7 @@ class Successor:
         self.taken: set[Address] = set()
         self._offer = offer
         self._within = within
+        self._lines: Lines | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = _Tail()
 
@@ -59,14 +60,17 @@ class Successor:
         """Start it and wait until it serves; `state` is asked for when it needs to know. Raises UpgradeFailed."""
         if os.getpid() == FIRST:
             raise UpgradeFailed("this is process 1, whose end ends its container: replace the container instead")
-        ours, theirs = socket.socketpair()
-        self._lines = Lines(ours)
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise self._failed(f"{type(error).__name__}: {error}") from error
+        lines = self._lines = Lines(ours)
         try:
             stderr = self._begin(theirs)
             theirs.close()
             async with asyncio.timeout(self._within):
-                await self._lines.send(self._offer.message(stderr))
-                await self._converse(state)
+                await lines.send(self._offer.message(stderr))
+                await self._converse(lines, state)
         except TimeoutError:
             raise self._failed(f"it does not serve within {format_duration(self._within)}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -76,16 +80,18 @@ class Successor:
 
     async def left(self) -> None:
         """Tell it that this process accepts no more."""
-        with suppress(OSError):
-            await self._lines.send({"left": True})
-        self._lines.close()
+        if self._lines is not None:
+            with suppress(OSError):
+                await self._lines.send({"left": True})
+            self._lines.close()
         self._errors.close()
         if self._process is not None:
             self._process.returncode = 0  # nobody waits for it: it outlives this process
 
     async def end(self) -> None:
         """End it, where it has not taken over."""
-        self._lines.close()
+        if self._lines is not None:
+            self._lines.close()
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             await self._wait(KILL_AFTER)
@@ -110,10 +116,10 @@ class Successor:
             os.close(stderr)
         return stderr
 
-    async def _converse(self, state: Callable[[], State]) -> None:
-        while (message := await self._lines.receive()) is not None:
+    async def _converse(self, lines: Lines, state: Callable[[], State]) -> None:
+        while (message := await lines.receive()) is not None:
             if message.get("ask") == "state":
-                await self._lines.send(_as_message(state()))
+                await lines.send(_as_message(state()))
             elif message.get("ready"):
                 self.pid, self.version = int(message["pid"]), str(message["version"])
                 self.taken = {(str(host), int(port), str(path)) for host, port, path in message["taken"]}

@@ -11,7 +11,6 @@ from lb_ratelimit.concurrency import Concurrency
 from lb_ratelimit.fields import Fields, Policy, standing_fields
 from lb_ratelimit.fixed_window import FixedWindow
 from lb_ratelimit.keys import KeyFunction, key_function
-from lb_ratelimit.shared import Shared
 from lb_ratelimit.sliding_window import SlidingWindow
 from lb_ratelimit.token_bucket import TokenBucket
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from lb_ratelimit.algorithm import Algorithm
     from lb_ratelimit.recent import Key
     from lb_ratelimit.settings import LimitSettings
+    from lb_ratelimit.shared import Shared
 
 QUIET = 10.0
 """Seconds without a refusal after which the next one is an event again."""
@@ -29,7 +29,7 @@ ANSWERS = 256
 
 
 class Limit:
-    """One limit. Times are `exchange.started`; `phase` leads from there to the time of day.
+    """One limit; times are `exchange.started`. `number` is how many limits of the route before it count the same.
 
     `remembers` says whether an exchange that passed must be found again: because it ends, because a later limit may
     refuse it, or because its answer tells how many are left.
@@ -56,7 +56,7 @@ class Limit:
         self._key = _with_exempt(key_function(settings.key), settings)
         self._quiet_until = float("-inf")
         self._answers: dict[tuple[int, bool], Response] = {}
-        self._shared = None if route.sharing.memory is None else Shared(route, settings, number)
+        self._shared = _shared(route, settings, number)
         """Where other processes or nodes limit together with this one."""
         self.algorithm = _algorithm(settings) if self._shared is None else self._shared.algorithm
         self._take = self.algorithm.take
@@ -175,6 +175,14 @@ class Limit:
         fields = {"Retry-After": str(wait), **dict(self.fields), **dict(standing_fields(form, self.policy, 0, reset))}
         detail = f"too many requests: try again in {wait} s"
         return Response.problem(429, FLAG, detail, as_json=as_json, headers=fields)
+
+
+def _shared(route: Route, settings: LimitSettings, number: int) -> Shared | None:
+    if route.sharing.memory is None:
+        return None
+    from lb_ratelimit.shared import Shared  # a process alone need not load any of it
+
+    return Shared(route, settings, number)
 
 
 def _algorithm(settings: LimitSettings) -> Algorithm:

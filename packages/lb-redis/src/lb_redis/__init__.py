@@ -33,16 +33,21 @@ def register_sections() -> Iterator[Section]:
 @hookimpl
 def register_commands() -> Iterator[Command]:
     """Offer `lb edit`."""
-    yield Command("edit", _edit, "Edit what all nodes of a cluster serve: show, apply, history, undo.", ARGUMENTS)
-
-
-ARGUMENTS = ("WHAT", "[PATCH]", "[VERSION]")
+    yield EDIT
 
 
 async def _edit(balancer: LoadBalancer, what: str, *arguments: str) -> str:
     from lb_redis.edit_command import edit
 
     return await edit(balancer, what, *arguments)
+
+
+EDIT = Command(
+    "edit",
+    _edit,
+    "Edit what all nodes of a cluster serve: show, apply, history, undo.",
+    ("WHAT", "[PATCH]", "[VERSION]"),  # as they stand: `lb --help` reads them without an import
+)
 
 
 @hookimpl

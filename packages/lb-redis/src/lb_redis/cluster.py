@@ -28,6 +28,7 @@ from lb_redis.facts import Facts
 from lb_redis.failures import LostRedis
 from lb_redis.lease import Lease
 from lb_redis.link import Link
+from lb_redis.neighbours import Neighbours, for_all
 from lb_redis.roster import Roster, tell
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ class RedisCluster:
             name=lambda: self.name,
             leader=lambda: self._leader,
             nodes=lambda: sharing.nodes,
-            snapshots=sharing.snapshots,
+            snapshots=lambda: for_all(sharing.snapshots()),
             deliver=sharing.deliver,
             hear=self._hear,
         )
+        self.neighbours = Neighbours(sharing.locality, sharing.snapshots, self.facts.say)
         self.edits = Edits(
             self.link,
             lay=self._lay,
@@ -84,10 +86,11 @@ class RedisCluster:
             announce=lambda version: self.facts.say("edit", {"version": version}),
         )
         self.exchange = Exchange(sharing, self.link, tell=self._slow)
-        self.parts: list[Part] = [self.facts]
+        self.parts: list[Part] = [self.facts, self.neighbours]
         self.wanted = settings.node or balancer.node.name
         self.name = self.wanted
         self._joined = ""
+        self._section: object = settings
         self._running: list[asyncio.Task[None]] = []
         self._work: set[asyncio.Task[None]] = set()
         self._now = asyncio.Event()
@@ -205,9 +208,20 @@ class RedisCluster:
         self.exchange.sample(found.offset, found.doubt)
         self.election.heard(found.holder, asked)
         self._changed(self.roster.look() if found.told is None else self.roster.take(found.told))
+        self._look_at_section()
         if found.edits != self.edits.edition.version:
             await self.edits.follow(found.edits)
         return found
+
+    def _look_at_section(self) -> None:
+        """A reload may have changed what only a new start takes up; that it is gone altogether the core says."""
+        section = self.balancer.config.section("cluster")
+        if section is self._section:
+            return
+        self._section = section
+        if section is not None and section != self.settings:
+            message = "the section `cluster` has changed, which is taken up by a new start only"
+            self.balancer.notify(Event("restart_needed", f"{message}: send SIGUSR2, which loses nothing, or restart"))
 
     def _changed(self, change: Change) -> None:
         for name in change.joined:
@@ -244,6 +258,7 @@ class RedisCluster:
             self.balancer.notify(Event("cluster_slow", message, details={"redis": where, "reason": reason}))
 
     def _hear(self, envelope: Envelope) -> None:
+        self.neighbours.hear(envelope)
         match envelope.body:
             case {"kind": "order", "what": "drain"}:
                 self.balancer.node.drain(f"asked on {envelope.sender}")

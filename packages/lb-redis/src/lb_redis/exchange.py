@@ -156,6 +156,7 @@ class Exchange:
                 self._share()
         finally:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _in_time(self, task: asyncio.Future[None]) -> bool:
         """Whether it is answered within the timeout; a busy process may look too late, and find the answer there."""

@@ -1,6 +1,6 @@
 """The counts of a window in Redis, and the script that changes them.
 
-A window of a limit is a hash, which expires two windows after it ends; a key takes 76 bytes there (measured, Redis 7.0):
+A window of a limit is a hash that expires two windows after it ends; a key takes 76 bytes of it (Redis 7.0):
 
     8 bytes of a keyed hash of the key   ->   2^32 * nodes that have the key + the total of their claims
     "#" and a node's number              ->   number of its last batch, ":" and what that was granted

@@ -35,6 +35,7 @@ def check(file: str | None, path: str | None, resolve: bool, as_json: bool) -> i
     quiet_about_plugins()
     try:
         balancer = open_balancer(path)
+        workers = _workers(balancer)
     except ConfigError as error:
         if not as_json:
             report_problems(error)
@@ -43,9 +44,9 @@ def check(file: str | None, path: str | None, resolve: bool, as_json: bool) -> i
         return CONFIG
     if as_json:
         unresolved = {"unresolved": _unresolved(balancer)} if resolve else {}
-        _print_json({"ok": True, "file": path, "problems": [], **_contents(balancer), **unresolved})
+        _print_json({"ok": True, "file": path, "problems": [], **_contents(balancer, workers), **unresolved})
     else:
-        click.echo("\n".join(_summary(path, balancer)))
+        click.echo("\n".join(_summary(path, balancer, workers)))
         for name, problem in _unresolved(balancer).items() if resolve else ():
             click.echo(f"  warning    {name} does not resolve: {problem}")
     return DONE
@@ -89,9 +90,21 @@ def _problem(problem: Any) -> dict[str, Any]:
     return {name: getattr(problem, name) for name in ("message", "where", "file", "line", "hint")}
 
 
-def _contents(balancer: LoadBalancer) -> dict[str, Any]:
+def _workers(balancer: LoadBalancer) -> int:
+    """How many workers the file means here; raises ConfigError where it cannot be sent to them."""
+    from lb_core.workers.crew import wanted_workers
+    from lb_core.workers.pickling import packed
+
+    workers = wanted_workers(balancer.config)
+    if workers > 1:
+        packed(balancer.config)
+    return workers
+
+
+def _contents(balancer: LoadBalancer, workers: int) -> dict[str, Any]:
     config = balancer.config
     return {
+        "workers": workers,
         "listeners": {listener.name: listener.address for listener in config.listeners},
         "routes": [route.name for route in config.routes],
         "backends": sum(len(pool.backends) for pool in config.pools),
@@ -100,10 +113,14 @@ def _contents(balancer: LoadBalancer) -> dict[str, Any]:
     }
 
 
-def _summary(path: str, balancer: LoadBalancer) -> list[str]:
-    contents = _contents(balancer)
+def _summary(path: str, balancer: LoadBalancer, workers: int) -> list[str]:
+    from lb_core.units import counted
+
+    contents = _contents(balancer, workers)
+    auto = f", by auto: this machine has {counted(workers, 'core')} for it" if balancer.config.workers == "auto" else ""
     return [
         f"{path}: good",
+        *([f"  workers    {workers}{auto}"] if workers > 1 or auto else []),
         f"  listeners  {', '.join(f'{name} {address}' for name, address in contents['listeners'].items())}",
         f"  routes     {len(contents['routes'])}: {', '.join(contents['routes'])}",
         f"  backends   {contents['backends']}",

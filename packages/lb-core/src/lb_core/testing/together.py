@@ -4,7 +4,8 @@
     route = Route(config, pool, together.workers[0])    and the same for workers[1] and for control
 
 What one sends reaches the others at once, as JSON would carry it; `held()` keeps messages back until it ends, so that
-they cross on their way. Nodes are joined by `joined(one, other)`.
+they cross on their way. Nodes are joined by `joined(one, other)`; `locality` says on which machine a node is, this one
+where it is not given.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lb_core.sharing import Memory, Sharing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lb_core.locality import Locality
     from lb_core.sharing import Note
 
 Waiting = list["Callable[[], None]"]
@@ -26,10 +28,10 @@ Waiting = list["Callable[[], None]"]
 class Together:
     """`control`, and `workers` with the seats from 1 on; `sent` are the messages so far, as (topic, message)."""
 
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self, workers: int = 2, locality: Locality | None = None) -> None:
         memory = Memory()
-        self.control = Sharing(memory=memory)
-        self.workers = [Sharing(seat=seat, memory=memory) for seat in range(1, workers + 1)]
+        self.control = Sharing(memory=memory, locality=locality)
+        self.workers = [Sharing(seat=seat, memory=memory, locality=locality) for seat in range(1, workers + 1)]
         self.sent: list[tuple[str, Any]] = []
         self._waiting: Waiting | None = None
         self.control.peers = _Workers(self)
@@ -39,7 +41,7 @@ class Together:
 
     def add(self) -> Sharing:
         """Another worker, that knows nothing yet: `welcome` tells it."""
-        worker = Sharing(seat=len(self.workers) + 1, memory=self.control.memory)
+        worker = Sharing(seat=len(self.workers) + 1, memory=self.control.memory, locality=self.control.locality)
         worker.peers = _Control(self, worker.seat)
         self.workers.append(worker)
         self._seat()

@@ -47,6 +47,7 @@ log = logging.getLogger("lb.workers")
 
 HURRY = 2.0
 """Seconds that a worker which is told to hurry has left."""
+NURSERY_LOST = "the nursery has ended; send SIGUSR2, which loses nothing, or restart"
 
 
 def wanted_workers(config: Config) -> int:
@@ -119,7 +120,9 @@ class Crew:
         return decisions(await self._questions.put(self._workers.values(), "decisions", request_id))
 
     def restart(self) -> str:
-        """Begin to renew every worker, one after the other; raises LbError while that is under way."""
+        """Begin to renew every worker, one after the other; raises LbError while that is under way, or cannot be."""
+        if not self._nursery.alive:
+            raise LbError(f"no worker can be started: {NURSERY_LOST}")
         if self._places.ending or self._places.rolling:
             raise LbError("the workers are being restarted already, or end: `lb workers` shows how far that is")
         self._places.roll()
@@ -277,7 +280,7 @@ class Crew:
 
     def _nursery_lost(self) -> None:
         """Nobody can fork any more: those who are there go on, and their ends are seen by their descriptors."""
-        self._tell("nursery_lost", "no worker can be replaced any more: send SIGUSR2, which loses nothing, or restart")
+        self._tell("nursery_lost", f"no worker can be replaced any more: {NURSERY_LOST}")
         loop = asyncio.get_running_loop()
         for seat, worker in list(self._workers.items()):
             if worker.pidfd < 0:

@@ -134,8 +134,8 @@ class Places:
         self._retries.pop(place, None)
         there = [each for each in self.staying() if each.place == place]
         useless = any(each.state == "starting" or not each.failure for each in there)
-        if place < self.count and not useless:
-            self.fill(place)
+        if place < self.count and not useless and self.fill(place) is None and self._nursery.alive:
+            self.refill(place, AGAIN)
 
     def hand_out(self) -> None:
         """Give every worker its share of the sockets; one that starts gets it beside whoever has it now."""
@@ -181,6 +181,8 @@ class Places:
             what = f"seat {worker.seat}, pid {worker.pid}: {worker.failure or how} after {worker.lived:.1f} s"
             self._tell("worker_died", what, worker, how=how)
         self.hand_out()
+        if not self._nursery.alive:
+            return  # nobody comes after it, which an event has said
         backoff = self._backoffs.setdefault(worker.place, Backoff())
         pause = backoff.ended(worker.lived, killed=killed)
         if backoff.crashes > 1 and not killed and self.served:
@@ -214,7 +216,7 @@ class Places:
                 await asyncio.sleep(AGAIN)
                 worker = self.fill(place)
             if worker is None or not await worker.ready:
-                why = worker.failure if worker is not None and worker.failure else "the new one ended"
+                why = worker.failure if worker is not None and worker.failure else "the new one did not start"
                 self._tell("workers_restart_failed", f"{why}; the others go on as they are")
                 return
         self._tell("workers_restarted", counted(self.count, "worker"))

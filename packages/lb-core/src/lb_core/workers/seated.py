@@ -127,5 +127,8 @@ def how_it_ended(status: int | None) -> str:
     if status is None:
         return "an unknown cause"
     if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        with suppress(ValueError):  # those for real time have no names
+            return signal.Signals(number).name
+        return f"signal {number}"
     return f"exit status {os.waitstatus_to_exitcode(status)}"

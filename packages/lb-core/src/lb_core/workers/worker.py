@@ -137,6 +137,8 @@ class Worker:
 
     def _lost(self) -> None:
         """The control process has gone: nobody else will answer those who wait."""
+        if not self._stop.is_set():
+            log.warning("the control process has gone without a word: draining, for at most %g s", ORPHAN_GRACE)
         self._begun.set()
         self._stop.set()
 
