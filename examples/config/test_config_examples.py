@@ -122,3 +122,16 @@ def test_queueing(plugins: Plugins) -> None:
     }
     room = {backend.name: backend.max_connections for pool in config.pools for backend in pool.backends}
     assert room == {"large": 100, "small": 20, "report": 1, "live": 50}
+
+
+def test_workers(plugins: Plugins) -> None:
+    config = loaded("workers.yaml", plugins)
+    assert (config.workers, config.shutdown_delay) == (4, 5)
+    assert config.readiness is not None
+
+
+def test_cluster(plugins: Plugins) -> None:
+    config = load_config(FOLDER / "cluster.yaml", plugins, {"REDIS_PASSWORD": "secret"})
+    assert config.section("cluster") is not None
+    assert config.workers == "auto"
+    assert "secret" not in repr(config.section("cluster"))

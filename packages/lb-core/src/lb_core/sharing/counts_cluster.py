@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from lb_core.sharing.counts_arrivals import ArrivalCounts
+from lb_core.sharing.counts_changes import FEWEST, HUNDREDTH
 from lb_core.sharing.counts_gauge import GaugeCounts
 from lb_core.sharing.counts_windows import ROOM, WindowCounts
 
@@ -80,6 +81,12 @@ class ClusterWindowCounts(WindowCounts):
         _, node, before = WindowCounts.add(self, key, index, amount)
         if self.sharing.share < 1.0:  # nobody knows of the others: the node has its share of the limit to itself
             self.changes.note(key, index, amount)
+            return index, node, before
+        generation, known, at = (self._young.get(key) or self._find(key)).elsewhere[0]
+        if not at and amount > 0 and self._cells[generation] == known:  # as most keys are: no other node has it
+            untold, left = self.changes.note(key, index, amount), self.limit - node
+            if left >= 0 and (untold > left or (untold >= FEWEST and untold >= self.limit // HUNDREDTH)):
+                self.changes.hurry()
             return index, node, before
         elsewhere, previous, cap = self._told(key)
         if amount > 0 and node + self.slack > cap:
