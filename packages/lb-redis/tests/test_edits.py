@@ -54,7 +54,7 @@ async def test_of_two_edits_of_one_version_one_is_refused(nodes: Nodes, redis: R
         for number, node in ((10, one), (20, two))
     ]
     results = await asyncio.gather(*writes, return_exceptions=True)
-    assert sorted(type(each).__name__ for each in results) == ["EditConflict", "int"]
+    assert sorted(type(each).__name__ for each in results) == ["EditConflict", "int"], results
     queue = 10 if results[0] == 1 else 20
     for node in (one, two):
         await node.until(lambda node=node: node.balancer.config.routes[0].queue == queue)  # type: ignore[misc]
@@ -181,11 +181,21 @@ async def test_the_command(nodes: Nodes, redis: RedisServer) -> None:
     history = (await edit(balancer, "history")).splitlines()
     assert len(history) == 2
     assert 'lb edit on n1: {"routes": {"b.example": ["127.0.0.1:8"]}}' in history[0]
-    await edit(balancer, "undo")
+    assert "version 3 (as version 1 was) is in force here" in await edit(balancer, "undo")
     assert routes(one) == ["a.example", "b.example"]
-    await edit(balancer, "undo", "0")
+    assert "version 4 (the files alone) is in force here" in await edit(balancer, "undo", "0")
     assert routes(one) == ["a.example"]
+    assert (await edit(balancer, "history")).splitlines()[-1].endswith("lb edit on n1: undo, the files alone")
+    await edit(balancer, "apply", "routes: {b.example: &one ['127.0.0.1:8'], c.example: *one}")
+    assert "c.example:\n  - 127.0.0.1:8" in await edit(balancer, "show")
+    await edit(balancer, "undo", "0")
     assert "# no edits are in force" in await edit(balancer, "show")
+
+
+ALIASES = "routes:\n  a0: &a0 [x]\n" + "".join(
+    f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+"""Some hundred bytes that stand for a billion values."""
 
 
 @pytest.mark.parametrize(
@@ -193,7 +203,11 @@ async def test_the_command(nodes: Nodes, redis: RedisServer) -> None:
     [
         (("dance",), "write lb edit show | apply PATCH"),
         (("apply",), "write lb edit show"),
-        (("apply", "{"), "neither YAML nor JSON"),
+        (("apply", "{"), "the patch:1: this is not YAML"),
+        (("apply", ""), "an edit is a mapping"),
+        (("apply", "routes: {a: [], a: []}"), 'the key "a" is given twice'),
+        (("apply", "routes: null"), "this would be wrong with the edit"),
+        (("apply", ALIASES), "65536 bytes at most"),
         (("apply", "[1]"), "an edit is a mapping"),
         (("apply", "routes: {}", "x"), '"x" is not a version'),
         (("undo",), "nothing to undo"),

@@ -114,7 +114,7 @@ def _options(settings: ClusterSettings, patience: float) -> dict[str, Any]:
     found: dict[str, Any] = {
         "username": settings.user or None,
         "password": settings.secret() or None,
-        "socket_timeout": patience,
+        "socket_timeout": 2 * patience,  # the link gives up before, and looks once more where this process was busy
         "socket_connect_timeout": patience,
         "socket_keepalive": True,
         "protocol": 2,

@@ -111,8 +111,11 @@ def check(patch: object) -> None:
             raise EditRefused(
                 f'"{key}" cannot be edited, only {", ".join(EDITABLE)}: write it into the file of each node'
             )
-    _check_value(patch, "", 0)
-    if len(json.dumps(patch)) > LARGEST_PATCH:
+    large = _holds_too_many(patch)
+    if not large:
+        _check_value(patch, "", 0)
+        large = len(json.dumps(patch)) > LARGEST_PATCH
+    if large:
         raise EditRefused(f"an edit has {LARGEST_PATCH} bytes at most: make several of it")
 
 
@@ -174,6 +177,19 @@ def _version(data: Any) -> Version:
     if change is not None and not isinstance(change, dict):
         raise TypeError("change")
     return Version(int(data["version"]), float(data["when"]), str(data["who"])[:200], change, tuple(patches))
+
+
+def _holds_too_many(patch: object) -> bool:
+    """Whether it has more values than fit into its bytes: a few aliases of YAML may stand for billions."""
+    waiting, seen = [patch], 0
+    while waiting and seen <= LARGEST_PATCH:
+        value = waiting.pop()
+        seen += 1
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return bool(waiting)
 
 
 def _check_value(value: object, where: str, depth: int) -> None:

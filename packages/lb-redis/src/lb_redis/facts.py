@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lb_redis.digest import differing, digests, within
@@ -141,6 +142,8 @@ class Facts:
                 timer.cancel()
             for task in self._work:
                 task.cancel()
+            with suppress(Exception):
+                await subscription.aclose()
 
     async def _listen(self, subscription: Subscription) -> None:
         while True:

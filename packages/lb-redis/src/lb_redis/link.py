@@ -19,6 +19,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from lb_redis.calls import Calls
 from lb_redis.failures import LostRedis, reason_of
 from lb_redis.figures import Figures, size
 from lb_redis.keys import Keys
@@ -78,6 +79,7 @@ class Link:
         self._clock = clock
         self._jitter = jitter
         self._connected: Connected | None = None
+        self._calls = Calls()
         self._failed: asyncio.Future[str] | None = None
         self._since = clock()
 
@@ -120,11 +122,7 @@ class Link:
         figures.bytes_sent += size(commands)
         begin = self._clock()
         try:
-            async with asyncio.timeout(self.patience):
-                pipeline = connected.client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                answers = await pipeline.execute(raise_on_error=False)
+            answers: list[Any] = await self._calls.within(self.patience, _execute(connected, commands))
         except Exception as error:
             figures.errors += len(commands)
             raise (self.failed(error) if connected is self._connected else LostRedis(self._reason)) from error
@@ -137,7 +135,8 @@ class Link:
         """A subscription, which lives as long as the link; whoever reads it calls `failed` where that fails."""
         if self._connected is None:
             raise LostRedis(self._reason)
-        return await self._connected.subscribe(*channels)
+        found: Subscription = await self._calls.within(self.patience, self._connected.subscribe(*channels))
+        return found
 
     def failed(self, error: BaseException) -> LostRedis:
         """Redis cannot be used: give the link up and make another; returns what to raise."""
@@ -171,10 +170,9 @@ class Link:
         try:
             self._connected = Connected(self.settings, self.patience)
             self._failed = asyncio.get_running_loop().create_future()
-            async with asyncio.timeout(2 * self.patience):
-                await self._connected.client.execute_command("PING")
-                if self._enter is not None:
-                    await self._enter()
+            await self._calls.within(2 * self.patience, _execute(self._connected, [("PING",)]))
+            if self._enter is not None:
+                await self._enter()
         except Exception as error:
             return reason_of(error)
         self.figures.lost_seconds += self._clock() - self._since
@@ -195,6 +193,7 @@ class Link:
             self._reason = reason
             self._say(reason)
         if connected is not None:
+            await self._calls.end()
             with suppress(Exception):
                 async with asyncio.timeout(self.patience):
                     await connected.close()
@@ -204,6 +203,13 @@ class Link:
         if cause != self._told:
             self._told = cause
             self._tell(reason)
+
+
+async def _execute(connected: Connected, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    pipeline = connected.client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    return await pipeline.execute(raise_on_error=False)
 
 
 class UnknownScript(Exception):

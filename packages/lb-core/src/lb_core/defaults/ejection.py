@@ -10,10 +10,11 @@
 The pool keeps the backend as a last resort: when everybody is ejected, all serve. The pool is the one that served the
 request: that of a canary, or of the route that stands in, too.
 
-Every worker and node hears of an ejection at once, for as many seconds as are left of it, and applies it by the same
-limits; of two for the same backend the longer one holds. Failures in a row are those of all workers of a node together,
-as far as `ejection_news` tells them; nodes count for themselves. A route that is switched off or gone lets its backends
-in again in each process that takes the new configuration.
+Every worker hears of an ejection at once, for as many seconds as are left of it, and so does every node where the
+address is that of the same backend (locality.py); each applies it by the same limits, and of two the longer one holds.
+Failures in a row are those of all workers of a node together, as far as `ejection_news` tells them; nodes count for
+themselves. A route that is switched off or gone lets its backends in again in each process that takes the new
+configuration.
 """
 
 from __future__ import annotations
