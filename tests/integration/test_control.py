@@ -18,6 +18,7 @@ from lb_core import Command, LbError, LoadBalancer, Route, hookimpl
 from lb_core.config import config_from_tree
 from lb_core.control.client import ask
 from lb_core.control.places import sockets
+from lb_core.documents import Document
 from lb_core.features import Feature
 from lb_core.plugins import Plugins
 from lb_core.server import Server
@@ -252,7 +253,7 @@ async def test_a_command_changes_the_running_balancer_and_live_shows_it(tmp_path
             await told(ask="command", name="drain", arguments=["*", "web9"])
         assert (await told(ask="status"))["urls"] == server.urls
 
-        balancer._source = lambda: config_from_tree(tree(web1, tmp_path / "moved.sock"), plugins)
+        balancer._source = lambda: Document(tree(web1, tmp_path / "moved.sock"), "moved")
         assert await server.reload()
         assert not (tmp_path / "c.sock").exists()
         assert (tmp_path / "moved.sock").exists()

@@ -138,7 +138,7 @@ async def test_garbage_is_answered_with_an_error_and_the_next_one_is_served(tmp_
 async def test_a_line_that_is_too_long_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.sock"
     async with listening(path):
-        assert b"longer than 65536 bytes" in await say(path, b"x" * (LARGEST_REQUEST + 100))
+        assert b"longer than 524288 bytes" in await say(path, b"x" * (LARGEST_REQUEST + 100))
         assert (await ask(path, ask="status"))["pid"] == os.getpid()
 
 

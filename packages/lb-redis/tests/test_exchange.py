@@ -99,31 +99,31 @@ async def test_the_sum_of_three_nodes_is_the_limit(redis: RedisServer) -> None:
 
 
 async def test_redis_is_killed_and_comes_back_empty(redis: RedisServer) -> None:
-    async with cluster(redis.url, 2, hourly(1000)) as nodes:
+    async with cluster(redis.url, 2, hourly(180)) as nodes:
         for _ in range(40):
-            assert all(count(node, 1000) for node in nodes)
+            assert all(count(node, 180) for node in nodes)
         await asyncio.sleep(0.15)
         redis.kill()
-        assert all(count(node, 1000) for node in nodes)
+        assert all(count(node, 180) for node in nodes)
         await until(lambda: all(node.share == 0.5 for node in nodes), within=0.5)
         for node in nodes:
-            assert sum(count(node, 1000) for _ in range(600)) == 500 - 41
+            assert sum(count(node, 180) for _ in range(200)) == 90 - 41
         redis.start()
         await until(lambda: all(node.share == 1.0 for node in nodes), within=2.0)
-        assert not any(count(node, 1000) for node in nodes)
+        assert not any(count(node, 180) for node in nodes)
         assert [bool(reason) for reason in nodes[0].reasons] == [False, True, False]
         await asyncio.sleep(0.1)
         (total,) = {int(value) % 2**32 for field, value in hashed(redis).items() if not field.startswith("#")}
-        assert total == 1000
+        assert total == 180
 
 
 @pytest.mark.timed
 async def test_a_frozen_redis_is_noticed_at_once_and_told(redis: RedisServer) -> None:
-    async with cluster(redis.url, 2, hourly(1000)) as nodes:
-        count(nodes[0], 1000)
+    async with cluster(redis.url, 2, hourly(180)) as nodes:
+        count(nodes[0], 180)
         await asyncio.sleep(0.1)
         redis.pause()
-        count(nodes[0], 1000)
+        count(nodes[0], 180)
         began = time.monotonic()
         await until(lambda: nodes[0].share == 0.5, within=1.0)
         assert nodes[0].shares[-1][0] - began < 0.3  # 50 ms for the next exchange, 50 ms without an answer
@@ -133,23 +133,39 @@ async def test_a_frozen_redis_is_noticed_at_once_and_told(redis: RedisServer) ->
         assert nodes[1].share == 1.0  # it had nothing to say
 
 
-async def test_forgotten_scripts_are_sent_again(redis: RedisServer) -> None:
+@pytest.mark.timed
+async def test_of_a_key_that_no_other_node_has_little_is_not_told(redis: RedisServer) -> None:
     async with cluster(redis.url, 2, hourly(1000)) as nodes:
+        for _ in range(4):
+            count(nodes[0], 1000)
+        await asyncio.sleep(0.15)
+        assert not redis.command("KEYS", "*:counts:*")
         count(nodes[0], 1000)
+        await asyncio.sleep(0.15)
+        assert redis.command("KEYS", "*:counts:*")
+        for _ in range(5):
+            count(nodes[1], 1000)
+        await asyncio.sleep(0.15)
+        assert nodes[1].counts.peek(KEY, int(time.time() // 3600))[1] >= 10
+
+
+async def test_forgotten_scripts_are_sent_again(redis: RedisServer) -> None:
+    async with cluster(redis.url, 2, hourly(180)) as nodes:
+        count(nodes[0], 180)
         await asyncio.sleep(0.1)
         redis.command("SCRIPT", "FLUSH")
-        count(nodes[0], 1000)
+        count(nodes[0], 180)
         await asyncio.sleep(0.1)
         assert nodes[0].share == 1.0
         assert nodes[0].reasons == [None]
 
 
 async def test_a_full_redis_is_as_good_as_none(redis: RedisServer) -> None:
-    async with cluster(redis.url, 2, hourly(1000)) as nodes:
-        count(nodes[0], 1000)
+    async with cluster(redis.url, 2, hourly(180)) as nodes:
+        count(nodes[0], 180)
         await asyncio.sleep(0.1)
         redis.command("CONFIG", "SET", "maxmemory", "1")
-        count(nodes[0], 1000)
+        count(nodes[0], 180)
         await until(lambda: nodes[0].share == 0.5)
         assert "memory is full" in (nodes[0].reasons[1] or "")
         redis.command("CONFIG", "SET", "maxmemory", "0")
@@ -234,7 +250,7 @@ async def test_in_a_redis_cluster_keys_are_divided(start_redis: Callable[..., Re
     server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
     await asyncio.to_thread(wait_for_cluster, server)
     index = int(time.time() // 3600)
-    async with cluster(f"redis+cluster://127.0.0.1:{server.port}", 2, hourly(1000)) as nodes:
+    async with cluster(f"redis+cluster://127.0.0.1:{server.port}", 2, hourly(180)) as nodes:
         for _ in range(2):
             for node in nodes:
                 for number in range(100):

@@ -14,7 +14,7 @@ from lb_breaker.counts import Counts, News, PooledTally, key_of
 from lb_breaker.timers import Timer, later
 from lb_breaker.whole_route import RouteBreaker
 from lb_core import hookimpl
-from lb_core.sharing.slots import Slots
+from lb_core.sharing import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable

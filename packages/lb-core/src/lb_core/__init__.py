@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lb_core.exchange import Exchange
     from lb_core.features import Feature, Section, Strategy, Use
     from lb_core.headers import Headers
+    from lb_core.overlay import parse_patch
     from lb_core.pool import Pool
     from lb_core.response import Response
     from lb_core.route import Route
@@ -60,6 +61,7 @@ _WHERE = {
     "Whole": "settings",
     "address_of": "clients",
     "network_of": "clients",
+    "parse_patch": "overlay",
     "subrequest": "engine.subrequest",
 }
 
@@ -95,6 +97,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "network_of",
+    "parse_patch",
     "subrequest",
 ]
 

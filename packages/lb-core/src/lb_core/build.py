@@ -11,6 +11,7 @@ from typing import Any
 
 from lb_core import known
 from lb_core.choices import Installed, choose_strategy, lacking
+from lb_core.distinct import Distinct
 from lb_core.documents import Document, KeyPath, dotted
 from lb_core.environment import SECTIONS
 from lb_core.hosts import is_wildcard, normalise_pattern
@@ -56,8 +57,7 @@ class _Build:
         self.pools = PoolBuilder(self.problems, self.keys, self._expanded)
         self.uses = Uses(self.problems)
         self.routes: list[RouteConfig] = []
-        self.seen: dict[object, KeyPath] = {}
-        self.names: dict[str, KeyPath] = {}
+        self.distinct = Distinct(self.problems)
         self.announcing: dict[str, tuple[str, KeyPath]] = {}
 
     def config(self) -> Config:
@@ -221,7 +221,7 @@ class _Build:
 
     def _route(self, scope: Scope, name: str, host: str, match: MatchConfig | None, order: int, pool: str) -> None:
         if match:
-            self._unique(scope.path, name, host, match)
+            self.distinct.note(scope.path, name, host, match)
         strategy = self._strategy(scope)
         features = self._features(scope)
         for choice in features:
@@ -259,24 +259,6 @@ class _Build:
     def _announcing(self, pool: PoolConfig) -> PoolConfig:
         said, _ = self.announcing.get(pool.name, ("off", ()))
         return pool if said == "off" else pool.model_copy(update={"send_proxy": said})
-
-    def _unique(self, path: KeyPath, name: str, host: str, match: MatchConfig) -> None:
-        first = self.seen.setdefault(match.key(host), path)
-        if first != path:
-            if not match.label() and "match" in path:
-                message = f"this rule has no condition: it takes the same requests as {dotted(first)}"
-                self.problems.add(path, message, "add path_prefix, methods, headers, query or clients")
-                return
-            label = f"{host} {match.label()}".strip()
-            self.problems.add(path, f'duplicate route "{label}", {self._first(first)}', "keep one of the two")
-            return
-        first = self.names.setdefault(name, path)
-        if first != path:
-            self.problems.add(path, f'the name "{name}" is taken, {self._first(first)}', "give one of them a name:")
-
-    def _first(self, path: KeyPath) -> str:
-        line = self.document.place(path).line
-        return f"first given in line {line} as {dotted(path)}" if line else f"first given as {dotted(path)}"
 
     def _strategy(self, scope: Scope) -> StrategyChoice | None:
         # never merged: options belong to the strategy they were written for

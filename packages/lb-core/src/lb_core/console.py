@@ -26,7 +26,7 @@ class EventLines:
     @hookimpl
     def on_event(self, event: Event) -> None:
         """Print one event."""
-        if event.kind not in _QUIET:
+        if event.kind not in _QUIET and self._stream is not None:  # as where standard error was closed at the start
             when = time.strftime("%H:%M:%S", time.localtime(event.time))
             print(f"{when} {event_line(event)}".replace("\n", "\n         "), file=self._stream, flush=True)
 

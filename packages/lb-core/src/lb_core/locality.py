@@ -48,6 +48,11 @@ class Locality:
         mark = message.get(MARK, "") if isinstance(message, dict) else ""
         return isinstance(mark, str) and {*mark.split()} <= {self.network, self.files}
 
+    @staticmethod
+    def is_marked(message: object) -> bool:
+        """Whether a message is for some only."""
+        return isinstance(message, dict) and MARK in message
+
     def _word(self, backend: Backend) -> str:
         if backend.path:
             return self.files

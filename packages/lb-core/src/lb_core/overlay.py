@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lb_core.documents import Document, KeyPath, Place
 from lb_core.environment import long_form
+from lb_core.errors import ConfigError
+from lb_core.yaml_tree import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,6 +49,14 @@ class Overlay:
                         del known[below]
                 places[path] = Place(self.source, 0)
         return replace(document, tree=tree, places=places, links=links, problems=list(document.problems))
+
+
+def parse_patch(text: str) -> dict[str, Any]:
+    """The patch in a text of YAML or JSON, read as a file is; raises ConfigError with everything that is wrong."""
+    document = read(text, "the patch")
+    if document.problems:
+        raise ConfigError(document.problems)
+    return document.tree
 
 
 def merged(target: Any, patch: Any) -> Any:

@@ -41,8 +41,9 @@ from lb_core.process import loop_factory, raise_file_limit
 from lb_core.standing import Standing
 from lb_core.upgrade import Upgrade, adopt
 from lb_core.watch import FileWatch
-from lb_core.workers.crew import Crew, wanted_workers
+from lb_core.workers.crew import Crew
 from lb_core.workers.nursery import Nursery
+from lb_core.workers.wanted import wanted_workers
 from lb_core.workers.worker import work
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lb_core.sharing.counts_arrivals import ArrivalCounts
-from lb_core.sharing.counts_by_name import arrivals, gauge, windows
+from lb_core.sharing import ArrivalCounts, arrivals, gauge, windows
 from lb_ratelimit.concurrency import Concurrency
 from lb_ratelimit.fixed_window import FixedWindow
 from lb_ratelimit.sliding_window import SlidingWindow
@@ -21,9 +20,7 @@ from lb_ratelimit.windows import Windows
 
 if TYPE_CHECKING:
     from lb_core import Route
-    from lb_core.sharing.counts import SharedCounts
-    from lb_core.sharing.counts_gauge import GaugeCounts
-    from lb_core.sharing.counts_windows import WindowCounts
+    from lb_core.sharing import GaugeCounts, SharedCounts, WindowCounts
     from lb_ratelimit.algorithm import Algorithm
     from lb_ratelimit.recent import Key
     from lb_ratelimit.settings import LimitSettings

@@ -44,7 +44,8 @@ class Calls:
         """Cancel all of them, and wait until none is left."""
         tasks = list(self._tasks)
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # a second time would break off what closes its connection
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _done(self, task: asyncio.Task[Any]) -> None:

@@ -52,17 +52,14 @@ async def _answer(edits: Edits, who: str, what: str, arguments: tuple[str, ...])
 
 def parsed(text: str) -> Patch:
     """The patch in a text of YAML or JSON, read as a file is; raises EditRefused for another."""
-    from lb_core.yaml_tree import read
+    from lb_core import parse_patch
 
     if not text.strip():
         raise EditRefused(LIKE)
     try:
-        document = read(text, "the patch")
+        return parse_patch(text)
     except ConfigError as error:
         raise EditRefused(f"{error}\n{LIKE}") from None
-    if document.problems:
-        raise EditRefused("\n".join(map(str, document.problems)))
-    return document.tree
 
 
 def _shown(edits: Edits) -> str:

@@ -80,6 +80,7 @@ class Link:
         self._jitter = jitter
         self._connected: Connected | None = None
         self._calls = Calls()
+        self._closing: asyncio.Task[None] | None = None
         self._failed: asyncio.Future[str] | None = None
         self._since = clock()
 
@@ -193,10 +194,15 @@ class Link:
             self._reason = reason
             self._say(reason)
         if connected is not None:
-            await self._calls.end()
-            with suppress(Exception):
-                async with asyncio.timeout(self.patience):
-                    await connected.close()
+            self._closing = asyncio.get_running_loop().create_task(self._close(connected))
+        if self._closing is not None:
+            await asyncio.shield(self._closing)  # who is cancelled here finds it again at the end
+
+    async def _close(self, connected: Connected) -> None:
+        await self._calls.end()
+        with suppress(Exception):
+            async with asyncio.timeout(self.patience):
+                await connected.close()
 
     def _say(self, reason: str | None) -> None:
         cause = reason if reason is None else reason.partition(" (")[0]  # what follows may change with every try

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from lb_core.locality import MARK, Locality
+from lb_core.sharing import Locality
 from lb_redis.envelope import batches
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def for_all(facts: Iterable[Fact]) -> list[Fact]:
     """The facts that are for every node."""
-    return [fact for fact in facts if not _is_marked(fact)]
+    return [fact for fact in facts if not Locality.is_marked(fact[1])]
 
 
 class Neighbours:
@@ -59,10 +59,6 @@ class Neighbours:
         return {"network": self._locality.network, "files": self._locality.files}
 
     def _tell(self, there: Locality, boot: str) -> None:
-        facts = [fact for fact in self._snapshots() if _is_marked(fact) and there.hears(fact[1])]
+        facts = [fact for fact in self._snapshots() if Locality.is_marked(fact[1]) and there.hears(fact[1])]
         for portion in batches(facts):
             self._say("state", {"to": boot, "facts": portion}, boot)
-
-
-def _is_marked(fact: Fact) -> bool:
-    return isinstance(fact[1], dict) and MARK in fact[1]

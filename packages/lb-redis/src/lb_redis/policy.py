@@ -10,9 +10,12 @@ For each key and window a node knows
     others     what Redis counts for the other nodes
 
 Alone: a key that no other node has in this window or the one before is capped by the whole limit, and what was used is
-told about every 50 ms. Strict: a key that others have too is capped by what is claimed, `used <= cap <= claimed`. Redis
-adds up the claims and grants none beyond the limit, so the sum over the nodes stays within it whatever the order of
-events. (Without reservations it would not: a node that has not asked for a while would go by a total of long ago.)
+told about every 50 ms. Where that is less than `QUIET` of the limit, for all nodes together, it waits for more: most
+keys of a limit by client come now and then, and to tell each request of theirs would cost more than to count it.
+
+Strict: a key that others have too is capped by what is claimed, `used <= cap <= claimed`. Redis adds up the claims and
+grants none beyond the limit, so the sum over the nodes stays within it whatever the order of events. (Without
+reservations it would not: a node that has not asked for a while would go by a total of long ago.)
 
 A reservation is twice what was used since the last exchange, or a part of what is left where there is plenty, so that a
 burst is not refused; never more than half of what is left, so that others get some, too. What is not used is given
@@ -38,6 +41,10 @@ AHEAD, SHORT = 0.1, 0.1
 """Seconds, and windows at most, for which claims are granted ahead. Processes go by the weight of the very moment, so
 nothing is let through early; without it each exchange would find only what had come free since the one before.
 """
+
+
+QUIET = 0.01
+"""The share of a limit that all nodes together may have let through of a key without having told it."""
 
 
 class Told(NamedTuple):
@@ -104,6 +111,7 @@ class Account:
         "quiet",
         "said",
         "sharers",
+        "spent",
         "timed",
         "told",
         "used",
@@ -112,6 +120,7 @@ class Account:
     def __init__(self) -> None:
         self.used = 0
         self.said = 0
+        self.spent = 0
         self.claimed = 0
         self.cap = 0
         self.others = 0
@@ -154,6 +163,11 @@ class Rules:
         if not self.sliding:
             return 0.0
         return min(1.0, max(0.0, index + 1 - now / self.window - min(AHEAD / self.window, SHORT)))
+
+    @property
+    def quiet(self) -> int:
+        """What one node may keep to itself of a key that no other node has, but one."""
+        return max(1, int(self.limit * QUIET) // max(2, self.nodes))
 
     @property
     def first(self) -> int:

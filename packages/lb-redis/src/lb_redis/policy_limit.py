@@ -38,10 +38,14 @@ class Limit:
     def add(self, changes: Iterable[tuple[Key, int, float]], now: float) -> None:
         """What this node's processes have counted since the last call."""
         oldest, bucket, windows = self.rules.index(now) - KEPT, self._bucket, self._windows
+        last, window = oldest, None
         for key, index, amount in changes:
-            if index > oldest:
+            if index <= oldest:
+                continue
+            if window is None or index != last or bucket is not None:
                 place = index, bucket(key) if bucket is not None else 0
-                (windows.get(place) or self._window(place)).add(key, amount, now)
+                last, window = index, windows.get(place) or self._window(place)
+            window.add(key, amount, now)
 
     def batches(self, now: float) -> list[Batch]:
         """What is to be said now, the window before first, because answers about the current one depend on it."""

@@ -50,6 +50,8 @@ class Window:
         self._flying: Batch | None = None
         self._number = 0
         self._news: dict[Key, int] = {}
+        self._unsaid: dict[Key, int] = {}
+        self._quiet = rules.quiet
         self._dirty: dict[Key, Account] = {}
         self._timers: list[tuple[float, int, Key]] = []
         self._set = 0
@@ -62,7 +64,13 @@ class Window:
         account = self.accounts.get(key)
         if account is None:
             if amount:
-                self._news[key] = self._news.get(key, 0) + int(amount)
+                news = self._news.get(key)
+                if news is not None:
+                    self._news[key] = news + int(amount)
+                    return
+                news = self._unsaid.pop(key, 0) + int(amount)
+                unsaid = 0 < news < self._quiet  # too little to be said
+                (self._unsaid if unsaid else self._news)[key] = news
         elif amount:
             account.used += int(amount)
             self._dirty[key] = account
@@ -73,7 +81,9 @@ class Window:
     def used(self, key: Key) -> int:
         """What this node has let through."""
         account = self.accounts.get(key)
-        return account.used if account is not None else self.alone.get(key, 0) + self._news.get(key, 0)
+        if account is not None:
+            return account.used
+        return self.alone.get(key, 0) + self._news.get(key, 0) + self._unsaid.get(key, 0)
 
     def claimed(self, key: Key) -> int:
         """What Redis counts for this node."""
@@ -82,6 +92,7 @@ class Window:
 
     def settle(self, now: float) -> list[Told]:
         """Look at keys that are used less than was reserved; returns what the processes must know."""
+        self._quiet = self._rules.quiet
         if now >= (self.index + 1) * self._rules.window:
             return [] if self._over else self.release()
         if -inf < self._healing <= now:
@@ -192,6 +203,7 @@ class Window:
             spent = account.used - account.said
             account.said = account.used
             account.idle = not spent and not account.lacks
+            account.spent = spent
             made.mine.append(-1 if account.told else self._claimed_before(key))
             account.told = True
             claim = max(account.used, account.cap)
@@ -204,7 +216,7 @@ class Window:
         """Another node has a key that was this one's alone."""
         account = self.accounts[key] = Account()
         account.said = account.claimed = self.alone.pop(key)
-        account.used = account.said + self._news.pop(key, 0)
+        account.used = account.said + self._news.pop(key, 0) + self._unsaid.pop(key, 0)
         account.told = True
         if account.used > account.said:
             self._dirty[key] = account
@@ -232,8 +244,11 @@ class Window:
             return
         account.due = now
         account.quiet = now + max(IDLE, account.pause)
-        rest = account.used + account.reserve(self._left(key, account, now))
-        if account.idle and rest < account.cap:
+        ready = account.reserve(self._left(key, account, now))
+        if not account.idle:  # what it needs, twice, so that it is not given back and asked for again and again
+            ready = 2 * max(ready, 2 * account.spent, 1)
+        rest = account.used + ready
+        if rest < account.cap:
             account.cap = rest
             self._dirty[key] = account
         self._wait(key, account)

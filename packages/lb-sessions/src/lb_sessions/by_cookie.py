@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lb_core import hookimpl
-from lb_core.sharing.figures import Figures
+from lb_core.sharing import Figures
 from lb_sessions.agreed import Agreed
 from lb_sessions.cookie import Cookie
 from lb_sessions.obstacles import obstacle

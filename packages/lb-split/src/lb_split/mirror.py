@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, WithJsonSchema, field_validator
 
 from lb_core import AttemptError, PositiveDuration, Settings, Size, Whole, hookimpl, subrequest
-from lb_core.sharing.figures import Figures
-from lb_core.sharing.slots import Slots
+from lb_core.sharing import Figures, Slots
 from lb_split.sampling import Sampling
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from lb_core import hookimpl
-from lb_core.sharing.figures import Figures
-from lb_core.sharing.slots import Slots
+from lb_core.sharing import Figures, Slots
 from lb_split.kinds import SplitByClient, SplitByCookie
 from lb_split.part import has_failed
 from lb_split.recent_of_all import SIZE, RecentOfAll, Sum

@@ -15,7 +15,7 @@ from lb_split.outcomes import SLICES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lb_core.sharing.slots import Slots
+    from lb_core.sharing import Slots
 
 OF_SLICE = 3
 SIZE = SLICES * OF_SLICE

@@ -92,8 +92,8 @@ def _problem(problem: Any) -> dict[str, Any]:
 
 def _workers(balancer: LoadBalancer) -> int:
     """How many workers the file means here; raises ConfigError where it cannot be sent to them."""
-    from lb_core.workers.crew import wanted_workers
     from lb_core.workers.pickling import packed
+    from lb_core.workers.wanted import wanted_workers
 
     workers = wanted_workers(balancer.config)
     if workers > 1:

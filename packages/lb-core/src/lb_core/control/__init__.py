@@ -10,6 +10,6 @@ likes over a connection:
 `lb run` opens it; a balancer inside somebody's application has none.
 """
 
-LARGEST_REQUEST = 64 * 1024
+LARGEST_REQUEST = 512 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
 """Bytes of a line."""

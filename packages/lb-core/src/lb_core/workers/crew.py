@@ -13,17 +13,15 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lb_core.errors import LbError, StartError
 from lb_core.events import Event
 from lb_core.listening import Address, address_of
 from lb_core.node import Load
-from lb_core.process import usable_cores
 from lb_core.sharing import Memory, Note
 from lb_core.units import counted
-from lb_core.workers import beats, messages
+from lb_core.workers import beats, messages, orphans
 from lb_core.workers.asking import Questions
 from lb_core.workers.beats import Beats
 from lb_core.workers.counters import Sums
@@ -33,13 +31,14 @@ from lb_core.workers.places import Places
 from lb_core.workers.seated import Seated, how_it_ended
 from lb_core.workers.sockets import Sockets
 from lb_core.workers.waiting import Waiting
+from lb_core.workers.wanted import wanted_workers
 from lb_core.workers.watch import Watch
 
 if TYPE_CHECKING:
     import socket
 
     from lb_core.balancer import LoadBalancer
-    from lb_core.config import Config, ListenerConfig
+    from lb_core.config import ListenerConfig
     from lb_core.listeners import Inherited
     from lb_core.workers.nursery import Nursery
 
@@ -48,11 +47,6 @@ log = logging.getLogger("lb.workers")
 HURRY = 2.0
 """Seconds that a worker which is told to hurry has left."""
 NURSERY_LOST = "the nursery has ended; send SIGUSR2, which loses nothing, or restart"
-
-
-def wanted_workers(config: Config) -> int:
-    """How many workers a configuration asks for on this machine."""
-    return usable_cores() if config.workers == "auto" else config.workers
 
 
 class Crew:
@@ -279,21 +273,9 @@ class Crew:
         self._wake()
 
     def _nursery_lost(self) -> None:
-        """Nobody can fork any more: those who are there go on, and their ends are seen by their descriptors."""
+        """Nobody can fork any more: those who are there go on."""
         self._tell("nursery_lost", f"no worker can be replaced any more: {NURSERY_LOST}")
-        loop = asyncio.get_running_loop()
-        for seat, worker in list(self._workers.items()):
-            if worker.pidfd < 0:
-                self._ended(seat, None, "a lost nursery")
-            else:
-                loop.add_reader(worker.pidfd, self._ended_unseen, seat, worker.pidfd)
-
-    def _ended_unseen(self, seat: int, pidfd: int) -> None:
-        asyncio.get_running_loop().remove_reader(pidfd)
-        status = None
-        with suppress(ChildProcessError):  # as the first process of a container we inherit it
-            status = os.waitpid(self._workers[seat].pid, os.WNOHANG)[1]
-        self._ended(seat, status)
+        orphans.watch(self._workers.values(), self._ended)
 
     # configurations
 

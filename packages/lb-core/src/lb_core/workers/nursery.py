@@ -57,8 +57,7 @@ class Nursery:
         _demand_fork()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()  # or the child writes the same once more
         self.pid = os.fork()
         if not self.pid:
             ours.close()
@@ -243,6 +242,11 @@ def _guarded(run: Callable[[], int]) -> int:
 def _end_with(status: int) -> NoReturn:
     """End a forked process: what the parent registered for its own end is not ours to do."""
     with suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
     os._exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as it is where it was closed at the start
+            stream.flush()
