@@ -187,13 +187,14 @@ def _beats(server: _Server, members: int, costs: Costs) -> Costs:
     """A node's word of itself, and the list of all."""
     keys = Keys("lb")
     call = server.client.register_script(BEAT.text)
-    names = (keys.alive, keys.nodes, keys.leader, keys.fence, keys.edits)
+    names = (keys.alive, keys.nodes, keys.leader, keys.fence, keys.edits, keys.secret)
 
     def say(number: int, everybody: int) -> None:
         boot = f"{number:016x}"
         member = Member(f"edge-{number}", "0.1.0", "up", 1.79e9, requests_per_second=1000, connections=5000)
         info = tell(member)
-        call(keys=names, args=(member.name, member.name, boot, info, GONE_AFTER, FORGET_AFTER, 10_000, 0, everybody))
+        said = (member.name, member.name, boot, info, GONE_AFTER, FORGET_AFTER, 10_000, 0, everybody, BOOT)
+        call(keys=names, args=said)
 
     for number in range(members):
         say(number, 0)

@@ -1,7 +1,8 @@
 """The beat: what a node says and hears once a second, in one round trip.
 
 One script tells that this node is alive and under which name, counts the nodes, takes or renews the lease where that is
-asked for, and tells the version of the edits. Times are Redis's own, so the clocks of the nodes may differ.
+asked for, and tells the version of the edits. Times are Redis's own, so the clocks of the nodes may differ. What a Redis
+that was emptied must know at once is put back: the secret by which the nodes' counts are of the same keys.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 # A name belongs to the run that wrote it, until that has been silent for `gone` seconds. Who finds the name it wants to
 # be taken appends a number, and takes the name when it is free again.
 BEAT = Script("""
-local alive, nodes, leader, fence, edits = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local alive, nodes, leader, fence, edits, secret = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local wanted, before, boot, info = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local gone, forget = tonumber(ARGV[5]), tonumber(ARGV[6])
 local lease, highest, all = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
@@ -38,12 +39,13 @@ local function free(name)
   local seen = redis.call('ZSCORE', alive, name)
   return not seen or tonumber(seen) < now - gone
 end
+local known = boot_of(before) == boot
 local name, number = wanted, 1
 while number < 1000 and not free(name) do
   number = number + 1
   name = wanted .. '-' .. number
 end
-if before ~= '' and before ~= name and boot_of(before) == boot then
+if before ~= name and known then
   redis.call('ZREM', alive, before)
   redis.call('HDEL', nodes, before)
 end
@@ -54,6 +56,8 @@ for _, each in ipairs(old) do
   redis.call('ZREM', alive, each)
   redis.call('HDEL', nodes, each)
 end
+
+if ARGV[10] ~= '' then redis.call('SET', secret, ARGV[10], 'NX') end
 
 local holder = redis.call('GET', leader)
 if lease > 0 then
@@ -85,7 +89,8 @@ if all == '1' then
 end
 local count = redis.call('ZCOUNT', alive, now - gone, '+inf')
 local version = redis.call('HGET', edits, 'version')
-return {string.format('%.6f', now), name, count, holder or '', version or '0', listed}
+local shared = redis.call('GET', secret)
+return {string.format('%.6f', now), name, count, holder or '', version or '0', listed, shared or '', known and 1 or 0}
 """)
 
 LEAVE = Script("""
@@ -103,6 +108,7 @@ return 1
 class Beat(NamedTuple):
     """What a beat is answered. `nodes` are those alive, `told` all that are known where that was asked for.
 
+    `secret` is that of the counts, empty where there is none; `known` is whether Redis still knew this node.
     `time` is Redis's clock; `offset` is how far it is ahead of this machine's, at most `doubt` wrong.
     """
 
@@ -114,20 +120,35 @@ class Beat(NamedTuple):
     told: list[Told] | None
     offset: float
     doubt: float
+    secret: bytes
+    known: bool
 
 
-async def beat(link: Link, wanted: str, before: str, info: str, *, lease: float, highest: int, everybody: bool) -> Beat:
-    """Say and hear what there is; `lease` seconds are asked for, 0.0 for none. Raises LostRedis."""
+async def beat(
+    link: Link,
+    wanted: str,
+    before: str,
+    info: str,
+    *,
+    lease: float,
+    highest: int,
+    everybody: bool,
+    secret: bytes = b"",
+) -> Beat:
+    """Say and hear what there is; `lease` seconds are asked for, 0.0 for none. Raises LostRedis.
+
+    `secret` is that of the counts, as far as this node knows it.
+    """
     keys = link.keys
     begin = time.time()
     answer = await link.run(
         BEAT,
-        (keys.alive, keys.nodes, keys.leader, keys.fence, keys.edits),
-        (wanted, before, link.boot, info, GONE_AFTER, FORGET_AFTER, int(lease * 1000), highest, int(everybody)),
+        (keys.alive, keys.nodes, keys.leader, keys.fence, keys.edits, keys.secret),
+        (wanted, before, link.boot, info, GONE_AFTER, FORGET_AFTER, int(lease * 1000), highest, int(everybody), secret),
     )
     end = time.time()
     try:
-        now, name, count, holder, version, listed = answer
+        now, name, count, holder, version, listed, shared, known = answer
         moment = float(now)
         told = None if listed is None else _told(listed)
         return Beat(
@@ -139,6 +160,8 @@ async def beat(link: Link, wanted: str, before: str, info: str, *, lease: float,
             told,
             moment - (begin + end) / 2,
             (end - begin) / 2,
+            bytes(shared),
+            bool(known),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise link.failed(LostRedis(f"its answer to the beat makes no sense: {error}")) from error

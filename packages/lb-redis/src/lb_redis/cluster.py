@@ -202,10 +202,12 @@ class RedisCluster:
             lease=0.0 if asked is None else lease.seconds,
             highest=lease.highest,
             everybody=self.roster.due(),
+            secret=self.exchange.secret,
         )
         self.name = self.balancer.node.name = found.name
         self.balancer.sharing.set_nodes(found.nodes)
         self.exchange.sample(found.offset, found.doubt)
+        self.exchange.agree(found.secret)
         self.election.heard(found.holder, asked)
         self._changed(self.roster.look() if found.told is None else self.roster.take(found.told))
         self._look_at_section()

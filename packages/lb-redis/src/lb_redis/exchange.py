@@ -65,6 +65,7 @@ class Exchange:
         self._tell = tell
         self._exchanges: dict[str, CountsExchange] = {}
         self._fields: Fields | None = None
+        self._node = link.boot
         self._wake = asyncio.Event()
         self._urgent = False
         self._slow = False
@@ -73,6 +74,21 @@ class Exchange:
         """Take in how far Redis's clock seems to be ahead, at most `doubt` seconds wrong."""
         if self.clock.sample(offset, doubt):
             self._sharing.set_offset(self.clock.offset)
+
+    @property
+    def secret(self) -> bytes:
+        """The secret that this node's keys are told by; empty before it is known."""
+        return self._fields.secret if self._fields is not None else b""
+
+    def agree(self, secret: bytes) -> None:
+        """The nodes share this secret now: where it is another one nobody finds what was said, so it begins anew.
+
+        That is so where a node has joined an emptied Redis before any other was back.
+        """
+        if secret and self._fields is not None and secret != self._fields.secret:
+            self._fields = None
+            self._exchanges = {}
+            self._node = os.urandom(8).hex()  # what this run said last, by number, counts for the old ones
 
     async def keep(self) -> None:
         """Exchange until cancelled."""
@@ -205,14 +221,14 @@ class Exchange:
         for name, counts in sharing.counts.items():
             exchange = self._exchanges.get(name)
             if exchange is None or not exchange.follow(counts, sharing.nodes):
-                exchange = KINDS[counts.kind](counts, Place(self._link.boot, fields, self._key), sharing.nodes)
+                exchange = KINDS[counts.kind](counts, Place(self._node, fields, self._key), sharing.nodes)
             found[name] = exchange
         self._exchanges = found
         return list(found.values())
 
     async def _find_fields(self) -> Fields:
         """The secret that the nodes share: the one there is, or a new one."""
-        secret = await self._link.run(SECRET, [self._link.keys.key("secret")], [os.urandom(16)])
+        secret = await self._link.run(SECRET, [self._link.keys.secret], [os.urandom(16)])
         buckets = BUCKETS if self._link.settings.redis.kind == "cluster" else 1
         self._fields = Fields(secret, buckets)
         return self._fields

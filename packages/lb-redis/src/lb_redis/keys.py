@@ -45,6 +45,11 @@ class Keys:
         return self.key("edits")
 
     @property
+    def secret(self) -> str:
+        """Bytes: what all nodes make digests of the keys of limits with."""
+        return self.key("secret")
+
+    @property
     def facts(self) -> str:
         """Channel: what nodes tell each other."""
         return self.key("facts")
