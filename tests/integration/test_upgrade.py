@@ -269,6 +269,8 @@ async def test_workers_are_taken_up_and_given_up_and_listeners_come_and_go(tmp_p
             shown = await asyncio.to_thread(command, "nodes", "--json", control=running.control)
             assert json.loads(shown.stdout)["nodes"][0]["workers"] == workers
             assert other.exists() == bool(added)
+        *_, opened = [line for line in running.errors.splitlines() if "listener open: web" in line]
+        assert opened.count("http://") == 1, "of the sockets that two workers had, one is enough to name"
         assert "Traceback" not in running.errors
 
 
@@ -341,6 +343,14 @@ async def test_the_first_process_of_a_container_is_not_left(monkeypatch: pytest.
     monkeypatch.setattr(os, "getpid", lambda: 1)
     with pytest.raises(UpgradeFailed, match=r"this is process 1, .*: replace the container instead"):
         await Successor(Offer({})).start(State)
+
+
+async def test_one_that_was_never_started_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    next_one = Successor(Offer({}))
+    with pytest.raises(UpgradeFailed):
+        await next_one.start(State)
+    await next_one.end()
 
 
 def test_a_format_of_the_future_is_refused() -> None:

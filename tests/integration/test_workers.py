@@ -244,10 +244,12 @@ async def test_a_lost_nursery_is_told_and_the_workers_go_on(tmp_path: Path) -> N
         await crew.until(lambda: crew.events("nursery lost"))
         async with await Client.connect(crew.port) as client:
             assert (await client.ask(GET)).status == 200
+        assert "the nursery has ended; send SIGUSR2" in await crew.command("workers", "restart", fails=True)
         for pid in pids:
             crew.kill(pid)
         assert await asyncio.to_thread(crew.process.wait, 5) == 1
         assert "no worker is left" in crew.process.errors
+        assert not crew.events("worker crash loop"), "no next one starts"
 
 
 def test_no_worker_is_forked_beside_threads() -> None:

@@ -132,6 +132,7 @@ async def test_more_workers_and_fewer(tmp_path: Path) -> None:
         assert not crew.events("worker died")
         await crew.reload(workers=1)
         await crew.until(lambda: crew.events("restart needed"))
+        assert "the file says `workers: 1`, and here workers carry the traffic" in crew.events("restart needed")[0]
         assert len(crew.pids) == 2
 
 

@@ -659,6 +659,15 @@ async def test_one_lifespan_at_a_time() -> None:
         assert balancer.running
 
 
+@pytest.mark.parametrize(("workers", "warns"), [(3, True), (1, False), ("auto", False)])
+async def test_workers_are_not_for_a_balancer_inside_another_program(
+    workers: object, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    balancer = LoadBalancer(config_from_tree({"workers": workers, "routes": {"*": {"backends": WEB}}}))
+    async with balancer.lifespan():
+        assert ("workers: 3 is for `lb run`" in caplog.text) == warns
+
+
 async def test_a_description_that_cannot_be_used_stops_the_start() -> None:
     balancer = LoadBalancer(plugins=PLUGINS)
     with balancer.route_domain("shop.example") as route:

@@ -128,6 +128,29 @@ def test_init_check_and_routes_go_together(capsys: pytest.CaptureFixture[str], h
     assert "example.com" in Told(capsys, "routes").out
 
 
+def test_check_says_how_many_workers_and_refuses_what_cannot_be_sent_to_them(
+    capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    (here / "lb.yaml").write_text("workers: 3\n" + GOOD)
+    assert "  workers    3\n" in Told(capsys, "check").out
+    assert Told(capsys, "check", "--json").data["workers"] == 3
+    (here / "balancer.py").write_text(
+        "from lb_core import LoadBalancer, hookimpl\n"
+        "class First:\n"
+        "    @hookimpl\n"
+        "    def select_backend(self, candidates):\n"
+        "        return candidates[0]\n"
+        "balancer = LoadBalancer()\n"
+        "balancer.set('workers', 2)\n"
+        "with balancer.route_domain('*') as route:\n"
+        "    route.container('web1', '127.0.0.1:9001')\n"
+        "    route.strategy(First)\n"
+    )
+    told = Told(capsys, "check", "balancer.py")
+    assert told.status == 3
+    assert "First stands in the configuration file" in told.err
+
+
 def test_init_replaces_a_file_only_when_told(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     (here / "lb.yaml").write_text("mine")
     told = Told(capsys, "init")

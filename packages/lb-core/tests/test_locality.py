@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lb_core.backend import Backend
-from lb_core.locality import Locality, is_own, locality_of
+from lb_core.locality import PROC, Locality, found, is_own, locality_of
 from lb_core.names import Name
 from lb_core.sharing import Sharing
 
@@ -89,6 +91,11 @@ def test_another_node_s_message_is_dropped_before_anybody_hears_it() -> None:
     sharing.deliver("t", {"about": 2, **HERE.mark(NEAR)})
     sharing.deliver("t", {"about": 3})
     assert [each["about"] for each in heard] == [2, 3]
+
+
+def test_without_namespaces_a_machine_is_known_by_its_name(tmp_path: Path) -> None:
+    assert found(tmp_path) == locality_of(platform.node(), 0, 0)
+    assert found(PROC) == Locality.here()
 
 
 def told_by(*command: str) -> list[str]:

@@ -51,9 +51,11 @@ def test_nothing_shows_the_password() -> None:
     ("url", "message"),
     [
         ("10.0.0.5:6379", "not the URL of a Redis: write one like redis://10.0.0.5:6379"),
+        ("redis://:a/b@h", '"redis://:***@h": write %2F for a "/" in the user or the password'),
         ("http://10.0.0.5", "not the URL of a Redis"),
         (7, "not the URL of a Redis"),
-        ("redis://", "is not HOST:PORT"),
+        ("redis://", "names no host"),
+        ("redis://u:?@h:x", '"h:x" is not HOST:PORT'),
         ("redis://a:99999", "is not HOST:PORT"),
         ("redis://a,b", "names several hosts"),
         ("redis://a/x", '"x" is not the number of a database'),
@@ -68,7 +70,18 @@ def test_a_wrong_one_is_told_with_the_next_step(url: object, message: str) -> No
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://u:geheim@a:b:c", "redis://u:geheim@a/x", "redis://u:geheim@h?x=1", "x://u:geheim@h"]
+    "url",
+    [
+        "redis://u:geheim@a:b:c",
+        "redis://u:geheim@a/x",
+        "redis://u:geheim@h?x=1",
+        "redis://h?password=geheim",
+        "redis://geheim@a:b:c",
+        "redis://u:a/geheim@h",
+        "redis:/u:geheim@h",
+        "x://u:geheim@h",
+        "geheim",
+    ],
 )
 def test_an_error_does_not_show_the_password(url: str) -> None:
     assert "geheim" not in refusal(url)

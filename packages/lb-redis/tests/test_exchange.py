@@ -117,6 +117,23 @@ async def test_redis_is_killed_and_comes_back_empty(redis: RedisServer) -> None:
         assert total == 180
 
 
+async def test_nodes_that_had_two_secrets_count_together_again(redis: RedisServer) -> None:
+    async with cluster(redis.url, 2, hourly(100)) as nodes:
+        assert all(count(node, 100) for node in nodes)
+        await asyncio.sleep(0.1)
+        secret = bytes(range(16))
+        redis.command("EVAL", "redis.call('FLUSHALL') redis.call('SET', KEYS[1], ARGV[1])", "1", "{lb}:secret", secret)
+        for node in nodes:
+            node.exchange.agree(secret)
+        passed = [0, 0]
+        for _ in range(150):
+            for number, node in enumerate(nodes):
+                passed[number] += count(node, 100)
+            await asyncio.sleep(0.002)
+        assert [node.exchange.secret for node in nodes] == [secret, secret]
+        assert 90 <= sum(passed) <= 106
+
+
 @pytest.mark.timed
 async def test_a_frozen_redis_is_noticed_at_once_and_told(redis: RedisServer) -> None:
     async with cluster(redis.url, 2, hourly(180)) as nodes:

@@ -34,6 +34,28 @@ async def test_killed_and_started_again_empty(nodes: Nodes, redis: RedisServer) 
     leader = one if one.balancer.sharing.leads else two
     await leader.until(lambda: leader.cluster.token > token or leader is one)
     assert [one.balancer.sharing.leads, two.balancer.sharing.leads].count(True) == 1
+    assert "with 1 other;" in one.told("cluster_joined")[1].message
+    assert not one.told("node_left") + two.told("node_left"), "they could only not be heard of"
+    assert [len(node.told("node_joined")) for node in (one, two)] == [1, 1]
+
+
+async def test_emptied_while_it_runs(nodes: Nodes, redis: RedisServer) -> None:
+    def secret() -> object:
+        return redis.command("EVAL", "return redis.sha1hex(redis.call('GET', KEYS[1]) or '')", "1", "{lb}:secret")
+
+    one = await nodes.start("n1", redis.url)
+    two = await nodes.start("n2", redis.url)
+    await one.until_told("node_joined")
+    await one.until(lambda: one.cluster.exchange.secret == two.cluster.exchange.secret != b"")
+    before = secret()
+    redis.command("FLUSHALL")
+    await one.until(lambda: secret() == before)
+    found = b"of a node that came first"
+    emptied = "redis.call('FLUSHALL') redis.call('SET', KEYS[1], ARGV[1])"
+    redis.command("EVAL", emptied, "1", "{lb}:secret", found.decode())
+    await one.until(lambda: one.cluster.exchange.secret == two.cluster.exchange.secret == found)
+    await one.until(lambda: [each.state for each in one.cluster.members()] == ["up", "up"])
+    assert not one.told("node_left") + two.told("node_left")
 
 
 async def test_frozen_and_let_go_again(nodes: Nodes, redis: RedisServer) -> None:

@@ -95,3 +95,15 @@ def test_many_nodes_are_asked_for_less_often(roster: Roster, time: Time) -> None
     time.now += 10
     assert roster.due()
     assert all(each.state == "up" for each in roster.members())
+
+
+def test_who_is_missing_after_redis_was_away_has_time_to_come_back(roster: Roster, time: Time) -> None:
+    roster.take([told("me", boot=ME), told("b"), told("c"), told("d")])
+    roster.be_patient()
+    assert roster.take([told("me", boot=ME), told("c", seen=9.0), told("d", boot="9" * 16)]) == Change(("d",), ())
+    assert (roster.patient, roster.others) == (True, 3), "they count as there"
+    time.now += 1
+    assert roster.take([told("me", boot=ME), told("c"), told("d", boot="9" * 16)]) == Change(), "c is back"
+    time.now += GONE_AFTER
+    assert roster.take([told("me", boot=ME), told("c"), told("d", boot="9" * 16)]) == Change((), (("b", False),))
+    assert (roster.patient, roster.others) == (False, 2)

@@ -48,8 +48,15 @@ def test_a_password_comes_from_the_environment_the_url_or_a_file(tmp_path: Path)
     assert settings(tmp_path, f"{{redis: redis://h, password_file: {secret}}}").secret() == "geheim"
 
 
+def test_tls_is_off_on_or_a_mapping(tmp_path: Path) -> None:
+    assert not settings(tmp_path, "{redis: redis://h, tls: off}").encrypted
+    assert settings(tmp_path, "{redis: redis://h, tls: on}").encrypted
+    assert settings(tmp_path, "{redis: rediss://h}").encrypted
+    assert settings(tmp_path, "{redis: redis://h, tls: {check_hostname: false}}").encrypted
+
+
 def test_nothing_shows_a_password(tmp_path: Path) -> None:
-    made = balancer(tmp_path, "{redis: 'redis://h', password: geheim, sentinel_password: geheim2}")
+    made = balancer(tmp_path, "{redis: 'redis+sentinel://h/m', password: geheim, sentinel_password: geheim2}")
     assert "geheim" not in repr(made.config) + str(made.config) + made.config.model_dump_json()
 
 
@@ -62,6 +69,9 @@ def test_nothing_shows_a_password(tmp_path: Path) -> None:
         ("{redis: 'redis://h', node: 'a b'}", "cluster.node"),
         ("{redis: 'redis://h', timeout: 1m}", "too long to wait for Redis"),
         ("{redis: 'redis://h', timeout: 5}", "cluster.timeout"),
+        ("{redis: 'redis://h', timeout: 1us}", "write 1ms at least"),
+        ("{redis: 'redis://h', sentinel_password: '1234567'}", "names no Sentinels"),
+        ("{redis: 'redis://h', password_file: /etc/passwd}", "more than one line"),
         ("{redis: 'redis://h', lease: 1s}", "write 3s to 300s"),
         ("{redis: 'redis://h', password: 1234567}", "cluster.password: this is not text: put it in quotes"),
         ("{redis: 'redis://:a@h', password: b}", "the password is given twice"),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lb_core.backend import Backend
 
+PROC = Path("/proc")
 MARK = "locality"
 """The key of a message that says whom it is for."""
 
@@ -36,7 +37,7 @@ class Locality:
     @staticmethod
     def here() -> Locality:
         """That of this process."""
-        return _here()
+        return found(PROC)
 
     def mark(self, *backends: Backend) -> dict[str, str]:
         """What a message about these backends carries beside the rest; nothing where all nodes may hear it."""
@@ -71,10 +72,11 @@ def is_own(host: str) -> bool:
 
 
 @cache
-def _here() -> Locality:
+def found(proc: Path) -> Locality:
+    """What /proc says of this process."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        spaces = [os.stat(f"/proc/self/ns/{kind}") for kind in ("net", "mnt")]
+        boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
+        spaces = [os.stat(proc / "self/ns" / kind) for kind in ("net", "mnt")]
     except OSError:  # no Linux: there are no namespaces, and a machine is known by its name
         return locality_of(platform.node(), 0, 0)
     return locality_of(boot, spaces[0].st_ino, spaces[1].st_ino)

@@ -173,3 +173,11 @@ def lives(pid: str) -> bool:
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_a_closed_standard_output_is_no_obstacle() -> None:
+    body = "    ours = await fork(3)\n    ours.send(b'0')\n    await until(2)\n    print(reports[1], file=sys.stderr)\n"
+    script = CONTROL.format(body=body)
+    command = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+    assert (done.returncode, done.stderr) == (0, "('ended', 3, 0)\n")

@@ -75,4 +75,5 @@ def test_how_a_process_ended() -> None:
     assert how_it_ended(9) == "SIGKILL"
     assert how_it_ended(139) == "SIGSEGV", "with a core dump"
     assert how_it_ended(3 << 8) == "exit status 3"
+    assert how_it_ended(40) == "signal 40", "which has no name"
     assert how_it_ended(None) == "an unknown cause"

@@ -5,7 +5,7 @@
     redis+cluster://10.0.0.5:7000,10.0.0.6:7000         a Redis Cluster, of which some nodes are named
 
 `rediss+sentinel` and `rediss+cluster` stand for the same over TLS. A user and a password may stand before the hosts,
-percent-encoded; no message and no `repr` shows the password.
+percent-encoded; no message and no `repr` shows the password, and none shows what is no such URL at all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_SECRET = SecretStr("")
 
 _URL = re.compile(r"(rediss?)(?:\+(\w+))?://(?:([^/]*)@)?([^/]*)(?:/(.*))?", re.DOTALL).fullmatch
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?").fullmatch
-_SECRET = re.compile(r"(://[^/@:]*:)(.*)(@)", re.DOTALL)
+_SECRET = re.compile(r"://([^/@:]*:)?.*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,19 @@ def parse(value: object) -> Address:
         return value
     if not isinstance(value, str):
         raise ValueError(f"this is not the URL of a Redis: write one like {EXAMPLE}")
-    shown = masked(value)
     found = _URL(value.strip())
     if not found:
-        raise ValueError(f'"{shown}" is not the URL of a Redis: write one like {EXAMPLE}')
+        raise ValueError(f"this is not the URL of a Redis: write one like {EXAMPLE}")
+    shown = masked(value)
     scheme, suffix, user, hosts, path = found.groups()
     kind = KINDS.get(suffix or "")
     if kind is None:
         raise ValueError(f'"{scheme}+{suffix}" is not known: write redis, redis+sentinel or redis+cluster')
-    if "?" in value:
+    if "@" in (path or ""):
+        raise ValueError(f'"{shown}": write %2F for a "/" in the user or the password, or `password:` beside `redis:`')
+    if not hosts:
+        raise ValueError(f'"{shown}" names no host: write one like {EXAMPLE}')
+    if "?" in hosts + (path or ""):
         raise ValueError(f'"{shown}" holds options: write them as keys beside `redis:`, such as `timeout:`')
     username, _, password = (user or "").partition(":")
     service, database = _path(kind, path or "", shown)
@@ -74,8 +78,8 @@ def parse(value: object) -> Address:
 
 
 def masked(url: str) -> str:
-    """A URL with `***` for its password, fit for a message."""
-    return _SECRET.sub(r"\1***\3", url)
+    """A URL with `***` for its password and without options, fit for a message."""
+    return _SECRET.sub(r"://\1***@", url).partition("?")[0]
 
 
 def _path(kind: Kind, path: str, shown: str) -> tuple[str, int]:
@@ -97,5 +101,5 @@ def _host(text: str, kind: Kind, shown: str) -> tuple[str, int]:
     found = _HOST(text.strip())
     port = int(found[2]) if found and found[2] else PORTS[kind]
     if not found or not 0 < port < 65536:
-        raise ValueError(f'"{shown}": "{masked(text)}" is not HOST:PORT')
+        raise ValueError(f'"{shown}": "{text}" is not HOST:PORT')
     return found[1].strip("[]"), port

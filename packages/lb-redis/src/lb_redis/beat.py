@@ -1,8 +1,8 @@
 """The beat: what a node says and hears once a second, in one round trip.
 
 One script tells that this node is alive and under which name, counts the nodes, takes or renews the lease where that is
-asked for, and tells the version of the edits. Times are Redis's own, so the clocks of the nodes may differ. What a Redis
-that was emptied must know at once is put back: the secret by which the nodes' counts are of the same keys.
+asked for, and tells the version of the edits. Times are Redis's own, so the clocks of the nodes may differ. An emptied
+Redis gets the secret of the counts back at once: with two of them each node would count for itself.
 """
 
 from __future__ import annotations

@@ -178,9 +178,11 @@ class RedisCluster:
     # beats
 
     async def _enter(self) -> None:
-        found = await self._beat()
-        others = max(found.nodes - 1, 0)
-        self._joined = f"as {found.name}, with {others} other{'' if others == 1 else 's'}"
+        if self._joined:
+            self.roster.be_patient()
+        await self._beat()
+        others = self.roster.others
+        self._joined = f"as {self.name}, with {others} other{'' if others == 1 else 's'}"
 
     async def _beats(self) -> None:
         while True:
@@ -205,11 +207,14 @@ class RedisCluster:
             secret=self.exchange.secret,
         )
         self.name = self.balancer.node.name = found.name
-        self.balancer.sharing.set_nodes(found.nodes)
         self.exchange.sample(found.offset, found.doubt)
         self.exchange.agree(found.secret)
         self.election.heard(found.holder, asked)
+        if self.link.joined and not found.known:
+            self.roster.be_patient()  # Redis was emptied
         self._changed(self.roster.look() if found.told is None else self.roster.take(found.told))
+        expected = 1 + self.roster.others if self.roster.patient else 0
+        self.balancer.sharing.set_nodes(max(found.nodes, expected))
         self._look_at_section()
         if found.edits != self.edits.edition.version:
             await self.edits.follow(found.edits)

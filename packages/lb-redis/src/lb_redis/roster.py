@@ -1,7 +1,9 @@
 """The nodes of the cluster as this one knows them.
 
 Redis is asked for all of them about once a second, less often where there are more than 50; how old a word of a node
-is, Redis itself says, because the nodes' clocks differ. From then on this machine's clock counts.
+is, Redis itself says, because the nodes' clocks differ. From then on this machine's clock counts. When Redis was away,
+or has lost its list, no node could be heard of: then the others have some seconds to be there again before it is told
+that they have left, and for so long they count as there where limits are shared.
 """
 
 from __future__ import annotations
@@ -51,11 +53,26 @@ class Roster:
         self._at = clock()
         self._asked = float("-inf")
         self._alive: dict[str, str] = {}
+        self._patient_until = float("-inf")
 
     @property
     def interval(self) -> float:
         """How often all nodes are asked for."""
         return max(self._every, len(self._told) / PER_SECOND)
+
+    @property
+    def others(self) -> int:
+        """How many other nodes there are, or are given time to be there again."""
+        return sum(boot != self.boot for boot in self._alive.values())
+
+    @property
+    def patient(self) -> bool:
+        """Whether they are given time."""
+        return self._clock() < self._patient_until
+
+    def be_patient(self) -> None:
+        """Redis was away, or has lost its list: what is missing now may only not have been heard of yet."""
+        self._patient_until = self._clock() + GONE_AFTER
 
     def due(self) -> bool:
         """Whether it is time to ask for all nodes."""
@@ -98,6 +115,8 @@ class Roster:
 
     def _compare(self, said_so: set[str]) -> Change:
         now = {each.name: self._told[each.name].boot for each in self.members() if each.state != "gone"}
+        if self.patient:
+            now = {name: boot for name, boot in self._alive.items() if boot not in now.values()} | now
         before, self._alive = self._alive, now
         joined = tuple(sorted(name for name, boot in now.items() if before.get(name) != boot and boot != self.boot))
         left = sorted(name for name, boot in before.items() if name not in now and boot != self.boot)

@@ -11,7 +11,7 @@ from lb_core import PositiveDuration, Settings
 from lb_redis.address import EXAMPLE, Address, parse
 
 SHORTEST_LEASE, LONGEST_LEASE = 3.0, 300.0
-LONGEST_TIMEOUT = 10.0
+SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 10.0
 
 
 def _text(value: object) -> object:
@@ -83,6 +83,8 @@ class ClusterSettings(Settings):
     def _short(cls, value: float) -> float:
         if value > LONGEST_TIMEOUT:
             raise ValueError(f"{value:g}s is too long to wait for Redis: write {LONGEST_TIMEOUT:g}s at most")
+        if value < SHORTEST_TIMEOUT:
+            raise ValueError("no Redis answers in less than 1ms: write 1ms at least, or leave it out")
         return value
 
     @field_validator("lease")
@@ -91,6 +93,11 @@ class ClusterSettings(Settings):
         if not SHORTEST_LEASE <= value <= LONGEST_LEASE:
             raise ValueError(f"{value:g}s cannot be the lease: write {SHORTEST_LEASE:g}s to {LONGEST_LEASE:g}s")
         return value
+
+    @field_validator("tls", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value is False else value
 
     @field_validator("password_file")
     @classmethod
@@ -106,6 +113,8 @@ class ClusterSettings(Settings):
             raise ValueError("the password is given twice: keep one of the URL's, `password` and `password_file`")
         if self.username and self.redis.username:
             raise ValueError("the user is given twice: in the URL and as `username`")
+        if self.redis.kind != "sentinel" and (self.sentinel_username or self.sentinel_password.get_secret_value()):
+            raise ValueError("this URL names no Sentinels: leave sentinel_username and sentinel_password out")
         return self
 
     @property
@@ -134,4 +143,6 @@ def read_secret(path: str) -> str:
         raise ValueError(f'the password cannot be read from "{path}": {reason}') from None
     if not found:
         raise ValueError(f'the file "{path}" holds no password')
+    if len(found.splitlines()) > 1:
+        raise ValueError(f'the file "{path}" holds more than one line: write the password alone into it')
     return found

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from lb_core.workers import messages
+from lb_core.workers import messages, whereabouts
 from lb_core.workers.beats import Pulse
 from lb_core.workers.link import Link
 
@@ -86,6 +86,13 @@ class Seated:
         if self.stays:
             self.state = "leaving"
             self.send(messages.Leave(grace, last, tuple(kept)))
+
+    def end_hung(self) -> None:
+        """It hangs: let it write where, then end it."""
+        self.hung = True
+        if self.pidfd >= 0:
+            whereabouts.ask(self.pidfd)
+        get_running_loop().call_later(whereabouts.WITHIN, self.kill)
 
     def kill(self) -> None:
         """End it at once."""

@@ -50,8 +50,7 @@ class Watch:
         missed = worker.pulse.look(self._beats.read(worker.seat, beats.BEAT))
         busy = worker.state == "starting" or worker.generation != generation
         if missed >= (STARTS_WITHIN if busy else HUNG_AFTER) and not worker.hung:
-            worker.hung = True
             self._hung(worker, missed * EVERY)
-            worker.kill()
+            worker.end_hung()
         elif time.monotonic() > worker.ends_by:
             worker.kill()

@@ -25,7 +25,7 @@ from lb_core.events import Event
 from lb_core.listeners import Listeners
 from lb_core.process import loop_factory, raise_file_limit
 from lb_core.sharing import Memory, Note, Sharing
-from lb_core.workers import beats, messages
+from lb_core.workers import beats, messages, whereabouts
 from lb_core.workers.beats import Beats
 from lb_core.workers.counters import Counters, Layout
 from lb_core.workers.link import Link
@@ -252,6 +252,7 @@ class Worker:
 def work(connection: socket.socket, seat: int, *, memory: int, plugins: Plugins, resolver: Resolver) -> int:
     """Be a worker; returns the exit status."""
     _name_logs(seat)
+    whereabouts.prepare()
 
     async def run() -> int:
         return await Worker(connection, memory, plugins, resolver).run()
