@@ -193,7 +193,7 @@ def _beats(server: _Server, members: int, costs: Costs) -> Costs:
         boot = f"{number:016x}"
         member = Member(f"edge-{number}", "0.1.0", "up", 1.79e9, requests_per_second=1000, connections=5000)
         info = tell(member)
-        said = (member.name, member.name, boot, info, GONE_AFTER, FORGET_AFTER, 10_000, 0, everybody, BOOT)
+        said = (member.name, member.name, boot, info, GONE_AFTER, FORGET_AFTER, 10_000, 0, everybody, BOOT, "")
         call(keys=names, args=said)
 
     for number in range(members):

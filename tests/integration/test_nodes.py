@@ -110,6 +110,11 @@ def test_a_changed_file_shows(tmp_path: Path) -> None:
         path.write_text(path.read_text() + "no_route_status: 410\n")
         started.signal(signal.SIGHUP)
         wait_until(lambda: version() != before)
+        before = version()
+        path.write_text(path.read_text() + "no_route_status: many\n")
+        started.signal(signal.SIGHUP)
+        wait_until(lambda: "config refused" in started.errors)
+        assert version() == before, "a refused file is in force nowhere"
 
 
 class Others:

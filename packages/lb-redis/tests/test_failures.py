@@ -34,12 +34,26 @@ from lb_redis.failures import GONE, SLOW, LostRedis, reason_of
         (asyncio.IncompleteReadError(b"", 1), GONE),
         (ssl.SSLError(1, "[SSL] unknown"), "TLS cannot be agreed on"),
         (exceptions.ResponseError("unknown command 'EVALSHA'"), "too old"),
+        (exceptions.ResponseError("unknown command 'SENTINEL', with args beginning with: 'MASTERS'"), "no Sentinel"),
+        (
+            exceptions.ConnectionError(
+                "No master found for 'main' : <r.Redis(<r.Pool(x=<y>)>)> - auth:AuthenticationError"
+            ),
+            "give `sentinel_password`",
+        ),
+        (exceptions.ConnectionError("No master found for 'main' : <r> - network:ConnectionError"), "no Sentinel that"),
+        (exceptions.ConnectionError("No master found for 'main'"), "sentinel masters"),
         (LostRedis("the text itself"), "the text itself"),
         (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
     ],
 )
 def test_a_reason_says_what_to_do(error: BaseException, part: str) -> None:
     assert part in reason_of(error)
+
+
+def test_objects_of_redis_py_are_not_shown() -> None:
+    error = exceptions.ConnectionError("No master found for 'main' : <r.Redis(<r.Pool(x=<y>)>)> - auth:No")
+    assert reason_of(error).endswith("(No master found for 'main' : - auth:No)")
 
 
 def test_the_cause_is_told_where_the_error_itself_says_nothing() -> None:

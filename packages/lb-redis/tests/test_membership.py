@@ -13,6 +13,8 @@ from lb_core import LbError
 from lb_redis.testing import RedisServer, free_port
 
 if TYPE_CHECKING:
+    from lb_core import LoadBalancer
+
     from .conftest import Nodes
 
 
@@ -52,9 +54,50 @@ async def test_two_nodes_of_one_name_are_told_apart_until_one_has_gone(nodes: No
     two.cluster.wanted = "edge"
     await two.until(lambda: two.cluster.name == "edge-2")
     assert two.balancer.node.name == "edge-2"
+    three = await nodes.start("edge", redis.url)
+    assert (
+        "as edge-3 (another node is called edge: give each its own `node`)" in three.told("cluster_joined")[0].message
+    )
+    await nodes.stop(three)
     await nodes.stop(one)
     await two.until(lambda: two.cluster.name == "edge")
+    await two.until(
+        lambda: "edge has not been heard of for some seconds" in [each.message for each in two.told("node_left")]
+    )
     assert [each.name for each in two.cluster.members()] == ["edge"]
+
+
+async def test_the_next_process_of_an_upgrade_has_the_name_and_nobody_notices(nodes: Nodes, redis: RedisServer) -> None:
+    other = await nodes.start("a", redis.url)
+    old = await nodes.start("edge", redis.url)
+    await other.until_told("node_joined")
+
+    def succeed(balancer: LoadBalancer) -> None:
+        balancer.node.predecessor = old.balancer.node.run
+
+    new = await nodes.start("edge", redis.url, prepare=succeed)
+    assert new.cluster.name == "edge"
+    assert "as edge, with 1 other;" in new.told("cluster_joined")[0].message
+    await asyncio.sleep(0.5)
+    assert old.cluster.name == "edge", "it goes on under its name until it ends"
+    assert sorted(each.name for each in other.cluster.members()) == ["a", "edge"]
+    assert (other.balancer.sharing.nodes, new.balancer.sharing.nodes) == (2, 2)
+    await nodes.stop(old)
+    await asyncio.sleep(0.3)
+    assert [each.state for each in other.cluster.members()] == ["up", "up"]
+    assert not other.told("node_left") + new.told("node_left") + old.told("node_left")
+    assert [each.message for each in other.told("node_joined")] == ["edge is there", "edge is there"]
+
+
+async def test_where_the_next_process_dies_the_old_one_is_listed_again(nodes: Nodes, redis: RedisServer) -> None:
+    old = await nodes.start("edge", redis.url)
+
+    def succeed(balancer: LoadBalancer) -> None:
+        balancer.node.predecessor = old.balancer.node.run
+
+    new = await nodes.start("edge", redis.url, prepare=succeed)
+    await nodes.stop(new)
+    await old.until(lambda: old.balancer.node.run in str(redis.command("HGET", "{lb}:nodes", "edge")))
 
 
 async def test_clusters_of_other_names_do_not_meet(nodes: Nodes, redis: RedisServer) -> None:

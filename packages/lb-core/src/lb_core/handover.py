@@ -3,7 +3,7 @@
 The two talk in lines of JSON over a pair of sockets, because they may be different versions: keys that are not known
 are ignored, and a format that is not known is refused. The descriptors themselves are inherited.
 
-    old -> new   {"handover": 1, "pid": 4711, "version": "1.2.0", "listeners": [{"host", "port", "path",
+    old -> new   {"handover": 1, "pid": 4711, "version": "1.2.0", "run": "9f8e…", "listeners": [{"host", "port", "path",
                   "descriptors"}], "readiness": {"address", "descriptors"}, "stderr": 9}
     new -> old   {"ask": "state"}                    when its plugins have started
     old -> new   {"messages": [[topic, message]], "drained": false}
@@ -97,6 +97,8 @@ class Offer:
     listeners: Mapping[Address, Iterable[socket.socket]]
     readiness: str = ""
     readiness_sockets: Iterable[socket.socket] = ()
+    run: str = ""
+    """Which run offers it, as other nodes know it."""
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -110,7 +112,7 @@ class Offer:
             for (host, port, path), sockets in self.listeners.items()
         ]
         readiness = {"address": self.readiness, "descriptors": [each.fileno() for each in self.readiness_sockets]}
-        first = {"handover": FORMAT, "pid": os.getpid(), "version": __version__, "stderr": stderr}
+        first = {"handover": FORMAT, "pid": os.getpid(), "version": __version__, "run": self.run, "stderr": stderr}
         return {**first, "listeners": listeners, "readiness": readiness}
 
 
@@ -138,6 +140,7 @@ class Predecessor:
             )
         self.pid = int(first["pid"])
         self.version = str(first["version"])
+        self.run = str(first.get("run", ""))
         self.inherited: dict[Address, list[socket.socket]] = {
             (str(each["host"]), int(each["port"]), str(each["path"])): _opened(each["descriptors"])
             for each in first["listeners"]

@@ -11,6 +11,7 @@ here refuses no connection.
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
 from collections import deque
@@ -57,7 +58,8 @@ class Workers(Protocol):
 class Node:
     """This node. `name` tells it from others; `load` says what it carries; `on_change` are called after a change.
 
-    `version` is that of the program, `config` tells versions of the configuration apart.
+    `version` is that of the program, `config` tells versions of the configuration apart. `run` is 16 hexadecimal digits
+    that tell this run from every other; `predecessor` is the run whose place it takes in an upgrade, else empty.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class Node:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = socket.gethostname()
+        self.run = secrets.token_hex(8)
+        self.predecessor = ""
         self.version = version
         self.config = ""
         self.since = clock()

@@ -88,6 +88,7 @@ class Server:
             self.crew.on_none = partial(self._fail, "no worker is left, and none can be started")
             balancer.node.workers = self.crew
         balancer.node.load = lambda: self.traffic.load
+        balancer.node.predecessor = predecessor.run if predecessor is not None else ""
         environ = process_environment()
         self.control = ControlSocket(Asks(balancer, lambda: self.urls), environ) if control else None
         self.standing = Standing(balancer, environ if control else {})
@@ -132,10 +133,12 @@ class Server:
             if self._draining:
                 return False  # a listener opened now would never be drained
             self.standing.reloading()
+            loaded = False
             try:
-                return await self._reload()
+                loaded = await self._reload()
             finally:
-                await self.standing.reloaded()
+                await self.standing.reloaded(loaded)
+            return loaded
 
     async def _reload(self) -> bool:
         try:

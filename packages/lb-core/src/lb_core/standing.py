@@ -83,9 +83,10 @@ class Standing:
         """A reload begins."""
         self.systemd.reloading()
 
-    async def reloaded(self) -> None:
-        """A reload is over, and the configuration that is in force may be another."""
-        self._node.config = _version_of(self._balancer.config.files)
+    async def reloaded(self, loaded: bool = True) -> None:
+        """A reload is over; where it was `loaded`, the configuration that is in force may be another."""
+        if loaded:  # what stands in refused files is in force nowhere
+            self._node.config = _version_of(self._balancer.config.files)
         try:
             await self._follow()
         except StartError as error:

@@ -49,7 +49,7 @@ class Upgrade:
         Where the next one does not serve, an event says why; cancelled before it does, it is ended.
         """
         address, sockets = self._standing.endpoint
-        successor = Successor(Offer(self._traffic.sockets, address, sockets))
+        successor = Successor(Offer(self._traffic.sockets, address, sockets, self._balancer.node.run))
         self._balancer.notify(Event("upgrading", f"pid {os.getpid()}, version {__version__}, starts the next process"))
         try:
             await successor.start(self._state)

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from lb_redis.link import Link
 
 # A name belongs to the run that wrote it, until that has been silent for `gone` seconds. Who finds the name it wants to
-# be taken appends a number, and takes the name when it is free again.
+# be taken appends a number, and takes the name when it is free again. In an upgrade the new run takes the name of the
+# old one, which is not listed any more: what stands at the name mentions it.
 BEAT = Script("""
 local alive, nodes, leader, fence, edits, secret = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local wanted, before, boot, info = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local gone, forget = tonumber(ARGV[5]), tonumber(ARGV[6])
 local lease, highest, all = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+local own_secret, predecessor = ARGV[10], ARGV[11]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 
@@ -35,11 +37,14 @@ local function boot_of(name)
 end
 local function free(name)
   local owner = boot_of(name)
-  if not owner or owner == boot then return true end
+  if not owner or owner == boot or owner == predecessor then return true end
   local seen = redis.call('ZSCORE', alive, name)
   return not seen or tonumber(seen) < now - gone
 end
 local known = boot_of(before) == boot
+local told = redis.call('HGET', nodes, before)
+local heard = tonumber(redis.call('ZSCORE', alive, before) or 0) >= now - gone
+local succeeded = told and not known and heard and string.find(told, '"after":"' .. boot .. '"', 1, true)
 local name, number = wanted, 1
 while number < 1000 and not free(name) do
   number = number + 1
@@ -49,15 +54,19 @@ if before ~= name and known then
   redis.call('ZREM', alive, before)
   redis.call('HDEL', nodes, before)
 end
-redis.call('ZADD', alive, now, name)
-redis.call('HSET', nodes, name, boot .. ' ' .. info)
+if succeeded then
+  name = before
+else
+  redis.call('ZADD', alive, now, name)
+  redis.call('HSET', nodes, name, boot .. ' ' .. info)
+end
 local old = redis.call('ZRANGEBYSCORE', alive, '-inf', now - forget, 'LIMIT', 0, 100)
 for _, each in ipairs(old) do
   redis.call('ZREM', alive, each)
   redis.call('HDEL', nodes, each)
 end
 
-if ARGV[10] ~= '' then redis.call('SET', secret, ARGV[10], 'NX') end
+if own_secret ~= '' then redis.call('SET', secret, own_secret, 'NX') end
 
 local holder = redis.call('GET', leader)
 if lease > 0 then
@@ -79,10 +88,10 @@ if all == '1' then
   listed = {}
   local scores = redis.call('ZRANGE', alive, 0, -1, 'WITHSCORES')
   for at = 1, #scores, 2 do
-    local told = redis.call('HGET', nodes, scores[at])
-    if told then
+    local each = redis.call('HGET', nodes, scores[at])
+    if each then
       listed[#listed + 1] = scores[at]
-      listed[#listed + 1] = told
+      listed[#listed + 1] = each
       listed[#listed + 1] = string.format('%.3f', now - tonumber(scores[at + 1]))
     end
   end
@@ -90,7 +99,8 @@ end
 local count = redis.call('ZCOUNT', alive, now - gone, '+inf')
 local version = redis.call('HGET', edits, 'version')
 local shared = redis.call('GET', secret)
-return {string.format('%.6f', now), name, count, holder or '', version or '0', listed, shared or '', known and 1 or 0}
+return {string.format('%.6f', now), name, count, holder or '', version or '0', listed, shared or '',
+  known and 1 or 0, succeeded and 1 or 0}
 """)
 
 LEAVE = Script("""
@@ -108,7 +118,8 @@ return 1
 class Beat(NamedTuple):
     """What a beat is answered. `nodes` are those alive, `told` all that are known where that was asked for.
 
-    `secret` is that of the counts, empty where there is none; `known` is whether Redis still knew this node.
+    `secret` is that of the counts, empty where there is none; `known` is whether Redis still knew this node, and
+    `succeeded` whether the next process of an upgrade has its name.
     `time` is Redis's clock; `offset` is how far it is ahead of this machine's, at most `doubt` wrong.
     """
 
@@ -122,6 +133,7 @@ class Beat(NamedTuple):
     doubt: float
     secret: bytes
     known: bool
+    succeeded: bool
 
 
 async def beat(
@@ -134,21 +146,25 @@ async def beat(
     highest: int,
     everybody: bool,
     secret: bytes = b"",
+    predecessor: str = "",
 ) -> Beat:
     """Say and hear what there is; `lease` seconds are asked for, 0.0 for none. Raises LostRedis.
 
-    `secret` is that of the counts, as far as this node knows it.
+    `secret` is that of the counts, as far as this node knows it; `predecessor` the run whose name it takes over.
     """
     keys = link.keys
     begin = time.time()
     answer = await link.run(
         BEAT,
         (keys.alive, keys.nodes, keys.leader, keys.fence, keys.edits, keys.secret),
-        (wanted, before, link.boot, info, GONE_AFTER, FORGET_AFTER, int(lease * 1000), highest, int(everybody), secret),
+        (
+            *(wanted, before, link.boot, info, GONE_AFTER, FORGET_AFTER),
+            *(int(lease * 1000), highest, int(everybody), secret, predecessor),
+        ),
     )
     end = time.time()
     try:
-        now, name, count, holder, version, listed, shared, known = answer
+        now, name, count, holder, version, listed, shared, known, succeeded = answer
         moment = float(now)
         told = None if listed is None else _told(listed)
         return Beat(
@@ -162,6 +178,7 @@ async def beat(
             (end - begin) / 2,
             bytes(shared),
             bool(known),
+            bool(succeeded),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise link.failed(LostRedis(f"its answer to the beat makes no sense: {error}")) from error

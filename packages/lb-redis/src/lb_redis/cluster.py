@@ -63,7 +63,7 @@ class RedisCluster:
     def __init__(self, balancer: LoadBalancer, settings: ClusterSettings) -> None:
         self.balancer = balancer
         self.settings = settings
-        self.link = Link(settings, tell=self._said, enter=self._enter)
+        self.link = Link(settings, tell=self._said, enter=self._enter, boot=balancer.node.run)
         sharing = balancer.sharing
         self.lease = Lease(self.link.boot, settings.lease)
         self.election = Election(self.lease, set_leads=sharing.set_leads, tell=balancer.notify)
@@ -182,7 +182,8 @@ class RedisCluster:
             self.roster.be_patient()
         await self._beat()
         others = self.roster.others
-        self._joined = f"as {self.name}, with {others} other{'' if others == 1 else 's'}"
+        taken = "" if self.name == self.wanted else f" (another node is called {self.wanted}: give each its own `node`)"
+        self._joined = f"as {self.name}{taken}, with {others} other{'' if others == 1 else 's'}"
 
     async def _beats(self) -> None:
         while True:
@@ -194,25 +195,28 @@ class RedisCluster:
             await self._beat()
 
     async def _beat(self) -> Beat:
-        lease = self.lease
+        lease, node = self.lease, self.balancer.node
         asked = lease.ask() if lease.due() else None
         found = await beat(
             self.link,
             self.wanted,
             self.name,
-            tell(self._complete(self.balancer.node.member())),
+            tell(self._complete(node.member()), node.predecessor),
             lease=0.0 if asked is None else lease.seconds,
             highest=lease.highest,
             everybody=self.roster.due(),
             secret=self.exchange.secret,
+            predecessor=node.predecessor,
         )
-        self.name = self.balancer.node.name = found.name
+        self.name = node.name = found.name
         self.exchange.sample(found.offset, found.doubt)
         self.exchange.agree(found.secret)
         self.election.heard(found.holder, asked)
         if self.link.joined and not found.known:
             self.roster.be_patient()  # Redis was emptied
-        self._changed(self.roster.look() if found.told is None else self.roster.take(found.told))
+        change = self.roster.look() if found.told is None else self.roster.take(found.told)
+        if not found.succeeded:  # who is there the next process tells
+            self._changed(change)
         expected = 1 + self.roster.others if self.roster.patient else 0
         self.balancer.sharing.set_nodes(max(found.nodes, expected))
         self._look_at_section()

@@ -42,9 +42,9 @@ class Election:
     def stop(self) -> None:
         """Lead no more."""
         self.lease.give_up()
-        self._follow()
+        self._follow("it ends")
 
-    def _follow(self) -> None:
+    def _follow(self, why: str = "its lease is over") -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -54,6 +54,6 @@ class Election:
         self._set_leads(leads)
         if self._led and not leads and self._last == self.lease.boot:
             self._last = None
-            message = "this node leads no more: its lease is over, and another may take it"
+            message = f"this node leads no more: {why}, and another may lead"
             self._tell(Event("leader_changed", message, details={"leader": "", "token": 0, "own": False}))
         self._led = leads

@@ -5,6 +5,7 @@ reason      what has happened, and the next step; the same text for the same cau
 
 from __future__ import annotations
 
+import re
 import ssl
 
 HINTS = (
@@ -26,6 +27,12 @@ HINTS = (
     ("Cluster mode is not enabled", "this is no Redis Cluster: write redis:// instead of redis+cluster://"),
     ("cluster support disabled", "this is no Redis Cluster: write redis:// instead of redis+cluster://"),
     ("MOVED", "this is a Redis Cluster: write redis+cluster://"),
+    ("auth:AuthenticationError", "the Sentinels ask for a password: give `sentinel_password` in `cluster`"),
+    (
+        "network:",
+        "no Sentinel that can be reached knows the master: look at the addresses, and whether they run",
+    ),
+    ("command 'SENTINEL'", "this is no Sentinel: name the Sentinels, whose port is 26379 as a rule, or write redis://"),
     (
         "No master found",
         "the Sentinels know no master of that name that is up: look at `redis-cli -p 26379 sentinel masters`",
@@ -77,8 +84,15 @@ def _said(error: BaseException) -> str:
     texts: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(texts) < 5:
-        text = str(seen)
+        text = _plain(str(seen))
         if text and not any(text in other for other in texts):
             texts.append(text)
         seen = seen.__cause__ or seen.__context__
     return ": ".join(texts)
+
+
+def _plain(text: str) -> str:
+    """A text without the objects that redis-py shows in it."""
+    while (shorter := re.sub(r"<[^<>]*>", "", text)) != text:
+        text = shorter
+    return text

@@ -61,12 +61,13 @@ class Link:
         *,
         tell: Callable[[str | None], None] = lambda reason: None,  # noqa: ARG005
         enter: Callable[[], Awaitable[object]] | None = None,
+        boot: str = "",
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.settings = settings
         self.keys = Keys(settings.name)
-        self.boot = f"{random.SystemRandom().getrandbits(64):016x}"
+        self.boot = boot or f"{random.SystemRandom().getrandbits(64):016x}"
         self.timeout = settings.timeout
         self.patience = max(PATIENCE, 2 * settings.timeout)
         self.figures = Figures()

@@ -119,12 +119,13 @@ class Roster:
             now = {name: boot for name, boot in self._alive.items() if boot not in now.values()} | now
         before, self._alive = self._alive, now
         joined = tuple(sorted(name for name, boot in now.items() if before.get(name) != boot and boot != self.boot))
-        left = sorted(name for name, boot in before.items() if name not in now and boot != self.boot)
+        free = {name for name in before if now.get(name, self.boot) == self.boot}  # nobody's, or this node's by now
+        left = sorted(name for name in free if before[name] != self.boot)
         return Change(joined, tuple((name, name in said_so) for name in left))
 
 
-def tell(member: Member) -> str:
-    """What a node says about itself, as JSON."""
+def tell(member: Member, after: str = "") -> str:
+    """What a node says about itself, as JSON; `after` is the run whose place it takes in an upgrade."""
     facts: dict[str, Any] = {
         "version": member.version,
         "state": member.state,
@@ -135,6 +136,8 @@ def tell(member: Member) -> str:
         "connections": member.connections,
         "config": member.config,
     }
+    if after:
+        facts["after"] = after
     return json.dumps(facts, separators=(",", ":"))
 
 
