@@ -42,9 +42,11 @@ local function free(name)
   return not seen or tonumber(seen) < now - gone
 end
 local known = boot_of(before) == boot
-local told = redis.call('HGET', nodes, before)
-local heard = tonumber(redis.call('ZSCORE', alive, before) or 0) >= now - gone
-local succeeded = told and not known and heard and string.find(told, '"after":"' .. boot .. '"', 1, true)
+local succeeded = false
+if not known and tonumber(redis.call('ZSCORE', alive, before) or 0) >= now - gone then
+  local told = redis.call('HGET', nodes, before)
+  succeeded = told and string.find(told, '"after":"' .. boot .. '"', 1, true)
+end
 local name, number = wanted, 1
 while number < 1000 and not free(name) do
   number = number + 1

@@ -116,7 +116,7 @@ class Exchange:
             for exchange in self._exchanges.values():
                 exchange.release()
             async with asyncio.timeout(self._link.timeout):
-                await self._round()
+                await self._round(self._calls())
         except Exception as error:
             log.debug("the last exchange of counts failed: %s", error)
 
@@ -137,16 +137,14 @@ class Exchange:
         self._late()
 
     async def _wait(self) -> None:
-        while True:
-            wait = self.pace.next(urgent=self._urgent) - time.monotonic()
-            if wait <= 0:
-                return
+        loop = asyncio.get_running_loop()
+        while (wait := self.pace.next(urgent=self._urgent) - time.monotonic()) > 0:
             self._wake.clear()
+            timer = loop.call_later(wait, self._wake.set)  # asyncio.timeout would cost more than the rest
             try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                return
+                await self._wake.wait()
+            finally:
+                timer.cancel()
 
     # what
 
@@ -156,7 +154,10 @@ class Exchange:
             self.pace.begin(time.monotonic(), 0)
             self._late()
             return
-        task = asyncio.ensure_future(self._round())
+        calls = self._calls()
+        if calls == [] and not self.pace.away:
+            return  # as it is most of the time where there is little traffic
+        task = asyncio.ensure_future(self._round(calls))
         try:
             in_time = await self._in_time(task)
             if not in_time:
@@ -183,13 +184,21 @@ class Exchange:
             done, _ = await asyncio.wait([task], timeout=0.001)
         return bool(done)
 
-    async def _round(self) -> None:
-        """Say what there is to say, and take in the answers. Raises LostRedis."""
+    def _calls(self) -> list[Call] | None:
+        """What there is to say; None before it is known what stands for keys."""
         self._urgent = False
-        fields = self._fields or await self._find_fields()
+        if self._fields is None:
+            return None
         now = self._now()
-        calls = [call for exchange in self._followed(fields) for call in exchange.calls(now)]
+        calls = [call for exchange in self._followed(self._fields) for call in exchange.calls(now)]
         self.pace.begin(time.monotonic(), sum(call.size for call in calls))
+        return calls
+
+    async def _round(self, calls: list[Call] | None) -> None:
+        """Say this, and take in the answers. Raises LostRedis."""
+        if calls is None:
+            await self._find_fields()
+            calls = self._calls()
         if not calls:
             if self.pace.away:
                 await self._link.command("PING")
@@ -226,12 +235,11 @@ class Exchange:
         self._exchanges = found
         return list(found.values())
 
-    async def _find_fields(self) -> Fields:
+    async def _find_fields(self) -> None:
         """The secret that the nodes share: the one there is, or a new one."""
         secret = await self._link.run(SECRET, [self._link.keys.secret], [os.urandom(16)])
         buckets = BUCKETS if self._link.settings.redis.kind == "cluster" else 1
         self._fields = Fields(secret, buckets)
-        return self._fields
 
     def _key(self, bucket: int, *parts: str) -> str:
         name = self._link.keys.name
