@@ -288,6 +288,7 @@ async def test_a_backend_killed_under_load_loses_no_get_and_serves_again_once_re
             backend.close()
 
 
+@pytest.mark.timed  # many requests at once in a process that starves are more than the budget of retries
 async def test_a_backend_that_comes_and_goes_loses_no_get() -> None:
     steady, flapping = Backend(name="steady"), Backend(name="flapping")
     async with balancing(steady, flapping, ejection={"duration": "200ms"}) as balancer:

@@ -76,7 +76,7 @@ def test_the_log_of_a_balancer_is_replayed(tmp_path: Path) -> None:
     assert lines == 20
     found = figures("--strategies", "round_robin", "--log", str(log), "--backends", "1")
     assert found["round_robin"]["requests"] == lines
-    assert 0.0199 < found["round_robin"]["p50"] < 0.2
+    assert 0.018 < found["round_robin"]["p50"] < 0.2  # a loop's timers may be a millisecond early
 
 
 def test_progress_is_shown_where_somebody_looks() -> None:
