@@ -72,11 +72,11 @@ def test_the_log_of_a_balancer_is_replayed(tmp_path: Path) -> None:
                 assert get(port, f"/{number}")[0] == 200
             running.signal(signal.SIGTERM)
             assert running.wait() == 0
-    lines = log.read_text().count("\n")
-    assert lines == 20
+    durations = [json.loads(line)["duration"] for line in log.read_text().splitlines()]
+    assert len(durations) == 20
     found = figures("--strategies", "round_robin", "--log", str(log), "--backends", "1")
-    assert found["round_robin"]["requests"] == lines
-    assert 0.018 < found["round_robin"]["p50"] < 0.2  # a loop's timers may be a millisecond early
+    assert found["round_robin"]["requests"] == len(durations)
+    assert min(durations) <= found["round_robin"]["p50"] < 0.2  # those of the log, and what waiting adds
 
 
 def test_progress_is_shown_where_somebody_looks() -> None:
