@@ -14,12 +14,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lb_core import __version__, dsl
-from lb_core.backend import NO_LIMIT, Backend
 from lb_core.config import (
-    BackendConfig,
     Config,
     Document,
     ListenerConfig,
@@ -33,7 +31,6 @@ from lb_core.config import (
 )
 from lb_core.defaults.access_log import AccessLog
 from lb_core.engine import connections
-from lb_core.engine.announcing import announce
 from lb_core.engine.answers import problem
 from lb_core.engine.asgi import AsgiBridge
 from lb_core.engine.engine import Engine
@@ -48,13 +45,18 @@ from lb_core.node import Load, Node
 from lb_core.overlay import Overlay
 from lb_core.plugins import Plugins
 from lb_core.pool import Pool
+from lb_core.pooled import identity_of, updated
 from lb_core.resolving import Resolver, default_resolver
 from lb_core.route import Route
+from lb_core.shape import changes_of, shape_of
 from lb_core.shared_pool import PoolKinds
 from lb_core.sharing import Memory, Sharing
 from lb_core.table import Table
 from lb_core.telling import Once
 from lb_core.units import counted
+
+if TYPE_CHECKING:
+    from lb_core.backend import Backend
 
 log = logging.getLogger("lb.balancer")
 
@@ -271,7 +273,7 @@ class LoadBalancer:
             return False
         what = f"{counted(len(self.routes), 'route')}, {counted(len(self.engine.backends), 'backend')}"
         self.notify(Event("config_loaded", what))
-        if change := _changed_shape(self._shared, self.config):
+        if change := changes_of(self._shared, self.config):
             what = f"{change}; only a new start changes that: send SIGUSR2, which loses nothing, or restart"
             self.notify(Event("restart_needed", what))
         return True
@@ -377,7 +379,7 @@ class LoadBalancer:
         sharing = self.sharing
         if self._shared is not None:
             return
-        self._shared = _shape(config)
+        self._shared = shape_of(config)
         sharing.clustered = config.section("cluster") is not None
         if sharing.memory is None and (sharing.clustered or config.workers != 1):
             sharing.memory = Memory()
@@ -488,8 +490,8 @@ class LoadBalancer:
         before = {backend for pool in self.pools.values() for backend in pool.backends}
         for each in config.pools:
             pool = pools[each.name]
-            known = {_identity(backend, backend.send_proxy): backend for backend in pool.backends}
-            pool.replace([_update(known, pool, each, wanted) for wanted in each.backends])
+            known = {identity_of(backend, backend.send_proxy): backend for backend in pool.backends}
+            pool.replace([updated(known, pool, each, wanted) for wanted in each.backends])
         for name in self.pools.keys() - pools.keys():
             self.pools[name].close()
         after = {backend for pool in pools.values() for backend in pool.backends}
@@ -556,61 +558,6 @@ class LoadBalancer:
             self._logging = None
 
 
-def _shape(config: Config) -> tuple[bool, bool]:
-    """What a process is from its start to its end: one of several, and of one of several nodes."""
-    return config.workers != 1, config.section("cluster") is not None
-
-
-def _changed_shape(now: tuple[bool, bool] | None, config: Config) -> str:
-    """What a configuration wants that a process of this shape cannot become; empty where there is nothing."""
-    workers, cluster = _shape(config)
-    several, clustered = now or (workers, cluster)
-    changes = []
-    if workers != several:
-        have = "workers carry the traffic" if several else "one process does everything"
-        changes.append(f"the file says `workers: {config.workers}`, and here {have}")
-    if cluster != clustered:
-        changes.append(
-            "the file has a `cluster`, and this node is in none"
-            if cluster
-            else "the file has no `cluster`, and this node is in one"
-        )
-    return "; ".join(changes)
-
-
 async def _keep_writing(log: AccessLog) -> None:
     async with log.lifespan():
         await asyncio.Event().wait()
-
-
-def _identity(backend: Backend | BackendConfig, send_proxy: str) -> tuple[str, str, int, str, str]:
-    """What makes two backends one: open connections, health and counters are kept across a reload."""
-    return backend.name, backend.host, backend.port, backend.path, send_proxy
-
-
-def _update(
-    known: Mapping[tuple[str, str, int, str, str], Backend], pool: Pool, config: PoolConfig, wanted: BackendConfig
-) -> Backend:
-    """The backend of that name and address, with what may change at run time brought up to date."""
-    backend = known.get(_identity(wanted, config.send_proxy))
-    checked = config.health_check is not None
-    if backend is None:
-        backend = Backend(
-            wanted.name,
-            wanted.host,
-            wanted.port,
-            path=wanted.path,
-            id=f"{config.name}/{wanted.name}",
-            weight=wanted.weight,
-        )
-        if config.send_proxy != "off":
-            announce(backend, config.send_proxy)
-        backend.health = "starting" if checked else "up"
-    elif not checked:
-        backend.health = "up"
-    pool.set_weight(backend, wanted.weight)
-    pool.set_limit(backend, wanted.max_connections or NO_LIMIT)
-    backend.backup = wanted.backup
-    backend.zone = wanted.zone
-    backend.labels = dict(wanted.labels)
-    return backend
