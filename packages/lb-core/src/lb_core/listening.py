@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from glob import iglob
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lb_core.errors import StartError
 from lb_core.socket_files import listen_on_file
@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096
 """The kernel cuts it to net.core.somaxconn; connections wait here while the loop is busy."""
+
+BARE: dict[str, Any] = {
+    "ws": "none",
+    "loop": "none",
+    "interface": "asgi3",
+    "lifespan": "off",
+    "log_config": None,
+    "log_level": "critical",
+    "access_log": False,
+    "proxy_headers": False,
+    "server_header": False,
+    "date_header": False,
+}
+"""Settings of uvicorn in which it accepts connections and does nothing else: no logs, no fields, no loop of its own."""
 
 TCP_NOTSENT_LOWAT = 25
 UNSENT = 64 * 1024

@@ -16,7 +16,7 @@ from lb_core.engine.admission import Admission
 from lb_core.engine.downstream import Downstream
 from lb_core.engine.preface import Preface, Refusals
 from lb_core.engine.shared_admission import SharedAdmission
-from lb_core.listening import BACKLOG, accept_waiting, listen, url
+from lb_core.listening import BACKLOG, BARE, accept_waiting, listen, url
 from lb_core.socket_files import SocketFile
 
 if TYPE_CHECKING:
@@ -33,16 +33,7 @@ class ListenerSettings(uvicorn.Config):
         super().__init__(
             balancer,
             http=Downstream,
-            ws="none",
-            loop="none",
-            interface="asgi3",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
+            **BARE,
             backlog=BACKLOG,
         )
         self.listener = listener

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lb_core.errors import StartError
 from lb_core.listener_sections import ListenerConfig
-from lb_core.listening import listen, url
+from lb_core.listening import BARE, listen, url
 
 if TYPE_CHECKING:
     import socket
@@ -154,16 +154,7 @@ async def _serve(node: Node, sockets: list[socket.socket]) -> uvicorn.Server:
     config = uvicorn.Config(
         application(node),
         http=Question,
-        ws="none",
-        loop="none",
-        interface="asgi3",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
+        **BARE,
         h11_max_incomplete_event_size=LARGEST_HEAD,
     )
     config.load()
